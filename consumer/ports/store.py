@@ -1,0 +1,82 @@
+"""A store: all its ports together, as `stores.open_store` hands them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from consumer.ports.arrivals import Arrivals
+from consumer.ports.inbox import Groups, Inbox
+from consumer.ports.operator import Doubts, Operator
+from consumer.ports.outbox import Outbox
+from consumer.ports.workers import Workers
+
+__all__ = ["Capabilities", "Store"]
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a store can do; the contract suite leaves out exactly what a flag denies.
+
+    Attributes:
+        transactions: handlers may write in the transaction of their entry (`groups` is not `None`).
+        durable: an acknowledged write survives the end of the process.
+        shared: several processes may use it at once.
+        fifo_outbox: the outbox keeps order within an ordering key.
+        dialect: which of `App.schema`'s statements are this store's: `postgres`, `sqlite` or empty.
+        weakness: what this store takes away from the promise, for people; empty where nothing.
+    """
+
+    transactions: bool
+    durable: bool
+    shared: bool
+    fifo_outbox: bool
+    dialect: str = ""
+    weakness: str = ""
+
+
+class Store(Protocol):
+    """One opened store of one app."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+    @property
+    def inbox(self) -> Inbox: ...
+    @property
+    def groups(self) -> Groups | None: ...
+    @property
+    def arrivals(self) -> Arrivals: ...
+    @property
+    def workers(self) -> Workers: ...
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def operator(self) -> Operator: ...
+    @property
+    def doubts(self) -> Doubts: ...
+
+    async def open(self, *, check: bool = True) -> None:
+        """Connect, and (with `check`) refuse a schema or a server that this version cannot work with.
+
+        Raises:
+            SchemaMismatch: the tables are older or newer, or not there; the text says `consumer migrate`.
+            SettingsError: the server weakens the promise (a read-only replica), or the URL is wrong.
+            StoreUnavailable: nobody answers.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection. Never raises."""
+        ...
+
+    async def migrate(self, own: Sequence[str] = (), *, dry_run: bool = False) -> list[str]:
+        """Bring the framework's tables to this version, then run `own`; return the names of the steps done (or to do).
+
+        Safe to repeat, and to run twice at once.
+
+        Args:
+            own: the application's statements in this dialect, each safe to repeat (`create table if not exists`).
+            dry_run: change nothing.
+        """
+        ...

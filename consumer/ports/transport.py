@@ -1,0 +1,88 @@
+"""Where messages come from and go to, and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from consumer.message import Delivery, Outgoing
+
+__all__ = ["Clock", "Published", "Sink", "Source"]
+
+
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """What became of one message at the sink: acknowledged, or refused for good with a reason."""
+
+    refused: str | None = None
+
+
+class Source(Protocol):
+    """A broker that delivers until it is told that it need not."""
+
+    async def start(self, topics: Sequence[str], on_revoked: Callable[[], Awaitable[None]]) -> None:
+        """Join and subscribe.
+
+        Args:
+            topics: what to deliver.
+            on_revoked: awaited before partitions are given up, for a bounded time: whoever runs deliveries finishes them.
+
+        Raises:
+            SettingsError: a topic does not exist, or the first position cannot be found.
+            BrokerUnavailable: nobody answers.
+        """
+        ...
+
+    async def poll(self, limit: int, timeout: float) -> list[Delivery]:
+        """Up to `limit` deliveries, waiting up to `timeout` seconds for the first. Must be called all the time.
+
+        Pauses a partition by itself when too many of its deliveries are in hand, and resumes it later.
+        """
+        ...
+
+    def held(self, delivery: Delivery) -> bool:
+        """Whether this arrival is still ours: its partition was not given up since."""
+        ...
+
+    def ack(self, delivery: Delivery) -> None:
+        """Every handler's entry permits it: this delivery need not come again. Never beyond an unfinished one."""
+        ...
+
+    async def stop(self) -> None:
+        """Commit what was acknowledged and leave, in a bounded time."""
+        ...
+
+
+class Sink(Protocol):
+    """A place that takes messages durably."""
+
+    async def publish(self, messages: Sequence[tuple[int | None, Outgoing]]) -> list[Published]:
+        """Publish in the given order per ordering key; (sequence or `None`, message).
+
+        Headers: the message's own, `message-id` (hex of `Outgoing.id`, always the same for the same message),
+        `ordering-key`, and `message-sequence` where there is one. After a refusal no later message of the same
+        (topic, ordering key) of this call is sent: it is refused with `held back`.
+
+        Raises:
+            BrokerUnavailable: it is not known which of them arrived; publish all again.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """The process' own clock, for local deadlines only; the store's clock decides everything that is stored."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+

@@ -1,0 +1,65 @@
+"""A process' sign of life, and what becomes of the claims of a process that is gone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from consumer.entry import State
+
+__all__ = ["Adopted", "Workers"]
+
+
+class Adopted(msgspec.Struct, frozen=True, gc=False):
+    """What a lapse made of one entry."""
+
+    identity: bytes
+    handler: str
+    key: bytes
+    state: State
+
+
+class Workers(Protocol):
+    """One row (or lock file) per process. A closed worker never revives."""
+
+    async def open(self, ttl: float, about: str) -> int:
+        """Make a worker of this app and return its number.
+
+        Args:
+            ttl: seconds without a beat, by the store's clock, after which others may close it.
+            about: host and process id, for people.
+        """
+        ...
+
+    async def beat(self, worker: int) -> bool:
+        """Renew the sign of life. `False`: the worker is closed, for ever: nothing of its claims may be started."""
+        ...
+
+    async def close(self, worker: int) -> None:
+        """End the worker cleanly: its process says that it runs nothing any more."""
+        ...
+
+    async def others(self, worker: int) -> dict[int, float]:
+        """The open workers of this app but `worker`, each with a number that grows with every beat of it."""
+        ...
+
+    async def lapse(self) -> list[int]:
+        """Close every worker of this app whose sign of life is older than its time-to-live, by compare-and-set.
+
+        Counted from the later of its last beat and the store's start. Returns all unclean closed workers that may still
+        hold claims, those of earlier calls too.
+        """
+        ...
+
+    async def adopt(self, limit: int) -> list[Adopted]:
+        """Apply `on_lapse` to up to `limit` running entries of closed workers; each gets the story line `lapse`.
+
+        `IN_DOUBT`: in doubt, due at once for reconcile (plus nothing). `WAITING`: waiting and due now, the attempt
+        counts; dead where `attempts >= budget`. The token stays: a late settlement of an in-doubt entry is accepted.
+        """
+        ...
+
+    async def claims(self, worker: int) -> list[tuple[bytes, int, str]]:
+        """The running entries of `worker` as (identity, token, handler), to compare with what it really runs."""
+        ...

@@ -1,0 +1,1 @@
+"""Decisions as pure functions and tables: no async, no clock, no I/O."""
