@@ -1,0 +1,86 @@
+"""Stores by URL. A driver is imported only when its store is asked for."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlsplit
+
+from consumer.errors import SettingsError
+from consumer.ports.store import Store
+
+__all__ = ["open_store", "redacted"]
+
+_KNOWN = "sqlite:///shop.db, postgresql://user@host:5432/shop or memory:"
+
+
+def open_store(url: str, app: str) -> Store:
+    """Return the store that a URL names, not yet connected: `Store.open` does that.
+
+    Args:
+        url: `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://…` or `postgres://…`.
+        app: the app that the handle works for.
+
+    Raises:
+        SettingsError: the URL cannot be understood, its store is not built, or its driver is not installed; the text
+            names the value (without its password) and the mend.
+    """
+    scheme, colon, _ = url.partition(":")
+    match scheme.lower() if colon else "":
+        case "memory":
+            from consumer.stores.memory import MemoryStore  # noqa: PLC0415 - each store only when it is asked for
+
+            return MemoryStore(app)
+        case "sqlite":
+            path = _sqlite_path(url)
+            from consumer.stores.sqlite import SqliteStore  # noqa: PLC0415
+
+            return SqliteStore(path, app)
+        case "postgresql" | "postgres":
+            return _postgres(url, app)
+        case "redis" | "rediss":
+            raise SettingsError(f"store={redacted(url)!r}: Redis is not built yet; use {_KNOWN}")
+        case _:
+            raise SettingsError(f"store={redacted(url)!r}: no such kind of store; use {_KNOWN}")
+
+
+def redacted(url: str) -> str:
+    """Return a URL as it may be shown: without its password, whatever else is wrong with it."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        # Not a URL: what stands before an "@" may still be somebody's password.
+        return url if "@" not in url else "…@" + url.rpartition("@")[2]
+    # A password may hold "/", "?" and "@" where somebody forgot to escape them: all up to the last "@" goes.
+    credentials, at, place = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    shown = place if not at else f"{user}:…@{place}" if ":" in credentials else f"{credentials}@{place}"
+    before, query, parameters = shown.partition("?")
+    kept = "&".join(_hidden(parameter) for parameter in parameters.split("&"))
+    return f"{scheme}://{before}{query}{kept}"
+
+
+def _hidden(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    return f"{name}=…" if equals and "password" in name.lower() else parameter
+
+
+def _sqlite_path(url: str) -> str:
+    parts = urlsplit(url)
+    path = unquote(parts.path.removeprefix("/"))
+    if parts.netloc or parts.query or not path or path == ":memory:" or not parts.path.startswith("/"):
+        raise SettingsError(
+            f"store={redacted(url)!r}: a file is needed, sqlite:///relative.db or sqlite:////absolute.db"
+            " (or memory: to keep nothing)"
+        )
+    return path
+
+
+def _postgres(url: str, app: str) -> Store:
+    try:
+        from consumer.stores.postgres import PostgresStore  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] != "asyncpg":
+            raise
+        raise SettingsError(
+            f"store={redacted(url)!r}: the driver asyncpg is not installed;"
+            " pip install 'idempotent-consumer[postgres]'"
+        ) from None
+    return PostgresStore(url, app)
