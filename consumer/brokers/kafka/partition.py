@@ -1,0 +1,48 @@
+"""One partition in one assignment epoch: what is in hand of it, and how far it may be committed."""
+
+from __future__ import annotations
+
+from aiokafka.structs import TopicPartition
+
+from consumer.rules.watermark import Watermark
+
+__all__ = ["Partition", "Receipt"]
+
+
+class Partition:
+    """A partition from its assignment until it is given up. When it is assigned again, that is another `Partition`.
+
+    Attributes:
+        tp: topic and number.
+        epoch: counts assignments; for logs.
+        watermark: the deliveries in hand.
+        committed: the offset that this object has committed, -1 before the first time.
+        live: it was not given up since. An acknowledgement after that changes nothing.
+        trouble: why it is not read now, for people; empty where nothing is wrong.
+        retry_at: when to try again (monotonic seconds), where there is trouble.
+    """
+
+    __slots__ = ("committed", "epoch", "live", "retry_at", "tp", "trouble", "watermark")
+
+    def __init__(self, tp: TopicPartition, epoch: int) -> None:
+        self.tp = tp
+        self.epoch = epoch
+        self.watermark = Watermark()
+        self.committed = -1
+        self.live = True
+        self.trouble = ""
+        self.retry_at = 0.0
+
+    def to_commit(self) -> int | None:
+        """Return the offset to commit, or `None` where it has not moved. It never goes back."""
+        position = self.watermark.position
+        if not self.live or position is None or position <= self.committed:
+            return None
+        return position
+
+    def __str__(self) -> str:
+        return f"{self.tp.topic}/{self.tp.partition}"
+
+
+Receipt = tuple[Partition, int]
+"""What a delivery needs to be acknowledged: its partition in its epoch, and its offset."""

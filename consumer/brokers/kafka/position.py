@@ -1,0 +1,63 @@
+"""Where a partition is read from when the broker has no committed offset, or one that it cannot serve.
+
+aiokafka raises in both cases (`auto_offset_reset="none"`), and the answer is explicit:
+
+- no committed offset: the first position (earliest, or latest), committed at once, so that a crash before the first
+  acknowledgement does not move it;
+- out of range: the earliest offset there is, with an error in the log that says how many messages were lost. Stopping
+  would lose more with every hour of retention, and what is read twice is recognised by its key (F-50).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from consumer.brokers.kafka.assignment import Assignment
+from consumer.brokers.kafka.connect import Consumer
+from consumer.brokers.kafka.partition import Partition
+
+__all__ = ["FirstPosition", "begin", "recover"]
+
+_log = logging.getLogger(__name__)
+
+FirstPosition = Literal["earliest", "latest"]
+
+
+async def begin(consumer: Consumer, partition: Partition, first: FirstPosition) -> bool:
+    """Read `partition` from the first position; return whether that is arranged (not if it was given up meanwhile)."""
+    tp = partition.tp
+    offsets = await (consumer.beginning_offsets([tp]) if first == "earliest" else consumer.end_offsets([tp]))
+    if not partition.live or partition.watermark.in_hand:
+        return False
+    _log.info("%s: no committed offset, beginning at the %s one, %d", partition, first, offsets[tp])
+    partition.watermark.position = offsets[tp]
+    consumer.seek(tp, offsets[tp])
+    return True
+
+
+async def recover(consumer: Consumer, partition: Partition, assignment: Assignment, asked: int) -> bool:
+    """Read `partition` from the earliest offset because `asked` does not exist; return whether that is arranged."""
+    tp = partition.tp
+    earliest = (await consumer.beginning_offsets([tp]))[tp]
+    if not partition.live:
+        return False
+    if asked < earliest:
+        _log.error(
+            "%s: offsets %d to %d are gone (retention): %d messages were never read; going on at %d. "
+            "Raise the topic's retention or keep up with it",
+            partition, asked, earliest - 1, earliest - asked, earliest,
+        )  # fmt: skip
+        # What is in hand stays in hand: it was read in time.
+        if not partition.watermark.in_hand:
+            partition.watermark.position = earliest
+    else:
+        _log.error(
+            "%s: offset %d lies beyond the end (topic made anew, or truncated by an unclean election): reading again "
+            "from %d; repeats are recognised by their keys",
+            partition, asked, earliest,
+        )  # fmt: skip
+        # New offsets are lower than those in hand: they belong to an epoch of their own.
+        assignment.renew(partition).watermark.position = earliest
+    consumer.seek(tp, earliest)
+    return True

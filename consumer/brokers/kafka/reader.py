@@ -1,0 +1,244 @@
+"""Reading: partitions in rotation, each up to its own limit, and what to do when one cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+from aiokafka.structs import TopicPartition
+
+from consumer.brokers.kafka.assignment import Assignment
+from consumer.brokers.kafka.connect import Consumer, is_refusal, translated
+from consumer.brokers.kafka.partition import Partition
+from consumer.brokers.kafka.position import FirstPosition, begin, recover
+from consumer.brokers.kafka.record import to_delivery
+from consumer.errors import BrokerUnavailable
+from consumer.message import Delivery
+
+__all__ = ["Reader"]
+
+_log = logging.getLogger(__name__)
+
+_GLANCE = 0.05  # seconds to wait at most while a full partition may get room again
+_LATE = 0.1  # seconds that a read may be late before it is broken off
+_MEND = 5.0  # seconds to find a position
+_RETRY = 5.0  # seconds until a partition with unreadable bytes is tried again
+
+
+class Reader:
+    """Takes records out of one consumer.
+
+    Back-pressure is leaving a full partition out of the question, while the others are asked all the time. aiokafka's
+    `pause` would have the same effect but throws away what is fetched already, and fetches it again on every `resume`.
+
+    Every read asks for one partition, or for one record: aiokafka drops the records of one partition when the next one
+    in the same answer raises, and they would count as read.
+
+    Args:
+        bootstrap: for messages to people.
+        consumer: subscribed with `assignment` as its listener.
+        assignment: the partitions that are ours.
+        first: where a partition without a committed offset begins.
+        in_hand_limit: deliveries of one partition in hand at most.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        consumer: Consumer,
+        assignment: Assignment,
+        *,
+        first: FirstPosition,
+        in_hand_limit: int,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._consumer = consumer
+        self._assignment = assignment
+        self._first = first
+        self._in_hand_limit = in_hand_limit
+        self._turn = 0
+        self._read: deque[Delivery] = deque()
+        self._room = asyncio.Event()
+
+    def room(self) -> None:
+        """Say that a partition may have got room."""
+        self._room.set()
+
+    async def read(self, limit: int, deadline: float) -> list[Delivery]:
+        """Return up to `limit` deliveries, waiting until `deadline` (monotonic seconds) for the first.
+
+        What a cancelled call has read is returned by the next one.
+
+        Raises:
+            SettingsError: access is refused or a codec is missing.
+        """
+        if not self._read:
+            await self._sweep(limit)
+        if not self._read and (timeout := deadline - time.monotonic()) > 0:
+            await self._wait(timeout)
+            await self._sweep(limit - len(self._read))
+        return self._hand_over(limit)
+
+    def _hand_over(self, limit: int) -> list[Delivery]:
+        deliveries: list[Delivery] = []
+        while self._read and len(deliveries) < limit:
+            delivery = self._read.popleft()
+            if delivery.receipt[0].live:
+                deliveries.append(delivery)
+        return deliveries
+
+    # --- what may be read ---------------------------------------------------------------------------------------------
+
+    def _free(self, partition: Partition) -> int:
+        return self._in_hand_limit - partition.watermark.in_hand if partition.live else 0
+
+    def _eligible(self) -> list[Partition]:
+        """The partitions with room, beginning with another one each time."""
+        now = time.monotonic()
+        partitions = list(self._assignment.partitions.values())
+        if partitions:
+            self._turn = (self._turn + 1) % len(partitions)
+            partitions = partitions[self._turn :] + partitions[: self._turn]
+        return [p for p in partitions if self._free(p) > 0 and p.retry_at <= now]
+
+    async def _sweep(self, limit: int) -> None:
+        """Take what is fetched already: an equal share of each partition, then what is left of the limit."""
+        partitions = self._eligible()
+        if not partitions or limit <= 0:
+            return
+        share = -(-limit // len(partitions))
+        more = [p for p in partitions if await self._take(p, share, limit) == share]
+        for partition in more:
+            await self._take(partition, limit, limit)
+
+    async def _take(self, partition: Partition, share: int, limit: int) -> int:
+        count = min(share, self._free(partition), limit - len(self._read))
+        if count <= 0 or not self._assignment.ready.is_set():
+            return 0
+        try:
+            found = await self._consumer.getmany(partition.tp, timeout_ms=0, max_records=count)
+        except Exception as error:  # noqa: BLE001 - the parser of records raises whatever their bytes make it raise
+            await self._mend(partition, error)
+            return 0
+        return self._accept(partition, found.get(partition.tp, ()))
+
+    def _accept(self, partition: Partition, records: Sequence[Any]) -> int:
+        if not records:
+            return 0
+        partition.trouble = ""
+        take, keep = partition.watermark.delivered, self._read.append
+        for record in records:
+            with contextlib.suppress(ValueError):  # in hand already
+                take(record.offset)
+                keep(to_delivery(record, partition))
+        return len(records)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def _wait(self, timeout: float) -> None:
+        """Wait for one record of any partition with room, or for room."""
+        partitions = self._eligible()
+        if len(partitions) < len(self._assignment.partitions):
+            self._room.clear()
+            if not partitions:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout):
+                        await self._room.wait()
+                return
+            timeout = min(timeout, _GLANCE)
+        if not partitions:
+            return
+        try:
+            # A rebalance that begins now keeps aiokafka waiting for its end, whatever the time-out says.
+            async with asyncio.timeout(timeout + _LATE):
+                found = await self._consumer.getmany(
+                    *[p.tp for p in partitions], timeout_ms=int(timeout * 1000), max_records=1
+                )
+        except TimeoutError:
+            return
+        except Exception as error:  # noqa: BLE001 - as in `_take`
+            await self._blame(partitions, error)
+            return
+        for tp, records in found.items():
+            self._accept_late(tp, records)
+
+    def _accept_late(self, tp: TopicPartition, records: Sequence[Any]) -> None:
+        """Accept what was read after a wait, in which the assignment may have changed."""
+        partition = self._assignment.partitions.get(tp)
+        if partition is not None and self._assignment.ready.is_set():
+            self._accept(partition, records)
+        elif records:
+            with contextlib.suppress(KafkaError):  # not ours any more: nobody reads on from there
+                self._consumer.seek(tp, records[0].offset)
+
+    async def _blame(self, partitions: Sequence[Partition], error: Exception) -> None:
+        """Find the partition that `error`, raised while waiting for several, belongs to."""
+        if isinstance(error, NoOffsetForPartitionError):
+            guilty = {error.args[0]}
+        elif isinstance(error, OffsetOutOfRangeError):
+            guilty = set(error.args[0])
+        elif len(partitions) == 1 or is_refusal(error):
+            guilty = {partitions[0].tp}
+        else:  # bytes that cannot be parsed: it will be raised again for the guilty one
+            for partition in partitions:
+                await self._probe(partition)
+            return
+        for partition in partitions:
+            if partition.tp in guilty:
+                await self._mend(partition, error)
+
+    async def _probe(self, partition: Partition) -> None:
+        if not partition.live or not self._assignment.ready.is_set():
+            return
+        try:
+            async with asyncio.timeout(_GLANCE + _LATE):
+                found = await self._consumer.getmany(
+                    partition.tp, timeout_ms=int(_GLANCE * 1000), max_records=1
+                )
+        except TimeoutError:
+            return
+        except Exception as error:  # noqa: BLE001 - as in `_take`
+            await self._mend(partition, error)
+            return
+        for tp, records in found.items():
+            self._accept_late(tp, records)
+
+    # --- trouble ------------------------------------------------------------------------------------------------------
+
+    async def _mend(self, partition: Partition, error: Exception) -> None:
+        """Do what can be done about `error`; the partition is tried again later where nothing can."""
+        try:
+            with translated(self._bootstrap):
+                async with asyncio.timeout(_MEND):
+                    if isinstance(error, NoOffsetForPartitionError):
+                        await begin(self._consumer, partition, self._first)
+                    elif isinstance(error, OffsetOutOfRangeError):
+                        await recover(
+                            self._consumer, partition, self._assignment, error.args[0][partition.tp]
+                        )
+                    elif isinstance(error, KafkaError) and not isinstance(error, CorruptRecordException):
+                        raise error
+                    else:
+                        self._set_aside(partition, error)
+        except BrokerUnavailable as trouble:  # it mends itself, or the consumer is replaced
+            _log.warning("%s: not read now: %s", partition, trouble)
+
+    def _set_aside(self, partition: Partition, error: Exception) -> None:
+        """Stop reading a partition whose next bytes cannot be parsed: going on would skip them unseen."""
+        position = partition.watermark.position
+        trouble = f"cannot be read beyond offset {position}: {type(error).__name__}: {error}"
+        if partition.trouble != trouble:
+            _log.error("%s %s; it stands still and is tried again every %.0f s", partition, trouble, _RETRY)
+        partition.trouble = trouble
+        partition.retry_at = time.monotonic() + _RETRY
