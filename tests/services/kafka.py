@@ -1,0 +1,126 @@
+"""Apache Kafka: one KRaft node that is broker and controller."""
+
+import asyncio
+import itertools
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
+
+from tests.services import packages
+from tests.services.base import HOST, Service, answers, folder_for, free_port
+from tests.services.docker import Container
+from tests.services.process import LocalProcess
+
+VERSION = "4.3.1"
+CLUSTER = "dGVzdC1zZXJ2aWNlcy0wMQ"  # any 16 bytes in base64
+HEAP = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "broker.session.timeout.ms": "2000",  # after a kill, the broker may come back when its old session has ended
+    "broker.heartbeat.interval.ms": "500",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "5",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "5",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "auto.create.topics.enable": "false",
+}
+
+
+class Kafka(Service):
+    name = "kafka"
+    variable = "TEST_KAFKA"
+    _numbers = itertools.count(1)
+
+    @property
+    def bootstrap(self) -> str:
+        return self.url
+
+    async def fresh_topic(self, partitions: int = 1, **config: str) -> str:
+        """The name of a new, empty topic; `config` as `retention_ms="1000"`."""
+        name = f"test-{os.getpid()}-{next(self._numbers)}"
+        await self.create_topics({name: partitions}, **config)
+        return name
+
+    async def create_topics(self, topics: Mapping[str, int], **config: str) -> None:
+        """Create topics by their numbers of partitions; returns when every partition has a leader."""
+        settings = {name.replace("_", "."): value for name, value in config.items()}
+        new = [NewTopic(name, count, 1, topic_configs=settings) for name, count in topics.items()]
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.url)
+        await admin.start()
+        try:
+            for name, code, *_ in (await admin.create_topics(new)).topic_errors:
+                if code:
+                    raise for_code(code)(name)
+            for _attempt in range(200):
+                if all(map(_led, await admin.describe_topics(list(topics)))):
+                    return
+                await asyncio.sleep(0.02)
+            raise TimeoutError(f"no leader for a partition of {', '.join(topics)}")
+        finally:
+            await admin.close()
+
+    # ------------------------------------------------------------------------------------------------ where it is
+
+    @classmethod
+    def image(cls) -> str:
+        return f"apache/kafka:{VERSION}"
+
+    @classmethod
+    def in_container(cls) -> Self:
+        port = free_port()
+        settings = SETTINGS | _listeners(f"0.0.0.0:{port}", port, "127.0.0.1:9093")
+        environment = {"KAFKA_" + name.replace(".", "_").upper(): value for name, value in settings.items()}
+        container = Container(cls.image(), port, port, _is_up(port), environment | {"CLUSTER_ID": CLUSTER})
+        return cls(f"{HOST}:{port}", container)
+
+    @classmethod
+    def on_this_machine(cls) -> Self:
+        jars, port = cls.packages(), free_port()
+        folder = folder_for("kafka")
+        settings = SETTINGS | _listeners(f"{HOST}:{port}", port, f"{HOST}:{free_port()}")
+        settings["log.dirs"] = str(folder / "data")
+        file = folder / "server.properties"
+        file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        java = [str(packages.java()), *HEAP, "-cp", f"{jars}/*"]
+        packages.run(
+            *java, "kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER, "--config", str(file)
+        )
+        command = [*java, "kafka.Kafka", str(file)]
+        return cls(f"{HOST}:{port}", LocalProcess(f"a local Kafka {VERSION}", command, folder, _is_up(port)))
+
+    @classmethod
+    def packages(cls) -> Path:
+        """The folder with the jars."""
+        packages.java()
+        return packages.maven("org.apache.kafka", "kafka_2.13", VERSION)
+
+
+def _listeners(bind: str, port: int, controller: str) -> dict[str, str]:
+    return {
+        "listeners": f"PLAINTEXT://{bind},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "controller.quorum.voters": f"1@{controller}",
+    }
+
+
+def _is_up(port: int):
+    request = struct.pack("!hhih", 18, 0, 4711, -1)  # ApiVersions, version 0, a correlation id, no client id
+    hello = struct.pack("!i", len(request)) + request
+    return lambda: answers(port, hello, struct.pack("!ih", 4711, 0), offset=4)
+
+
+def _led(topic: Mapping[str, Any]) -> bool:
+    partitions = topic["partitions"]
+    return topic["error_code"] == 0 and bool(partitions) and all(p["leader"] >= 0 for p in partitions)
