@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 PATIENCE = 3.0
 
@@ -56,10 +57,10 @@ def alive(pid: int) -> bool:
     """Whether it still runs; a zombie, which nobody reaps in a small container, does not."""
     try:
         os.kill(pid, 0)
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
-        return not os.path.exists("/proc/self")  # macOS has no /proc: the signal got through, so it runs
+        return not Path("/proc/self").exists()  # macOS has no /proc: the signal got through, so it runs
     except OSError:
         return False
 

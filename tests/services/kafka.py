@@ -60,7 +60,8 @@ class Kafka(Service):
         admin = AIOKafkaAdminClient(bootstrap_servers=self.url)
         await admin.start()
         try:
-            for name, code, *_ in (await admin.create_topics(new)).topic_errors:
+            created: Any = await admin.create_topics(new)
+            for name, code, *_ in created.topic_errors:
                 if code:
                     raise for_code(code)(name)
             for _attempt in range(200):

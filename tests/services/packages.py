@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.services.base import Unavailable
@@ -23,6 +23,7 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   </dependency></dependencies>
 </project>
 """
+SILENT = {"DEBIAN_FRONTEND": "noninteractive"}
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 
@@ -53,7 +54,7 @@ def _alone(name: str) -> Iterator[None]:
         yield
 
 
-def run(*command: str, limit: float = 600, **environment: str) -> None:
+def run(*command: str, limit: float = 600, environment: Mapping[str, str] | None = None) -> None:
     try:
         done = subprocess.run(
             command,
@@ -62,7 +63,7 @@ def run(*command: str, limit: float = 600, **environment: str) -> None:
             check=False,
             timeout=limit,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
+            env={**os.environ, **(environment or {})},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{command[0]}: {error}") from error
@@ -82,8 +83,16 @@ def maven(group: str, name: str, version: str) -> Path:
         pom = folder / "pom.xml"
         pom.write_text(POM.format(group=group, name=name, version=version))
         options = ["--quiet", "--batch-mode", "--strict-checksums"]
-        home = {} if shutil.which("java") else {"JAVA_HOME": str(java().parents[1])}
-        run(program, *options, "--file", str(pom), COPY, f"-DoutputDirectory={folder}", **home)
+        home = "" if shutil.which("java") else str(java().parents[1])
+        run(
+            program,
+            *options,
+            "--file",
+            str(pom),
+            COPY,
+            f"-DoutputDirectory={folder}",
+            environment={"JAVA_HOME": home} if home else {},
+        )
 
     return once(f"{name}-{version}", fill)
 
@@ -123,9 +132,9 @@ def debian(package: str, program: str) -> str:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Unavailable(f"{program} is not installed (Debian package {package}), and we may not install it")
     print(f"installing the Debian package {package}", file=sys.stderr)
-    run("apt-get", "update", "--quiet", "--quiet", DEBIAN_FRONTEND="noninteractive")
+    run("apt-get", "update", "--quiet", "--quiet", environment=SILENT)
     options = ["--quiet", "--quiet", "--yes", "--no-install-recommends"]
-    run("apt-get", "install", *options, package, DEBIAN_FRONTEND="noninteractive")
+    run("apt-get", "install", *options, package, environment=SILENT)
     found = shutil.which(program)
     if found is None:
         raise Unavailable(f"{program} is not in the Debian package {package}")

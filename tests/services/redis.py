@@ -59,9 +59,9 @@ class Redis(Service):
         on_path = shutil.which("redis-server")
         if on_path and (version is None or _version(on_path).split(".")[0] == version):
             return Path(on_path)
-        name, folder = WHEELS.get(version or "8", (None, None))
-        if name is None:
+        if (version or "8") not in WHEELS:
             raise Unavailable(f"no Redis {version}: neither installed nor in a wheel")
+        name, folder = WHEELS[version or "8"]
         program = packages.wheel(name) / folder / "redis-server"
         program.chmod(0o755)
         return program
