@@ -121,7 +121,7 @@ def wheel(name: str) -> Path:
             str(folder / "lib"),
             "--requirement",
             str(requirement),
-            PIP_ROOT_USER_ACTION="ignore",
+            environment={"PIP_ROOT_USER_ACTION": "ignore"},
         )
 
     return once(f"{name}-{found[1]}", fill) / "lib"
