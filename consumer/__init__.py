@@ -1,1 +1,52 @@
 """Run handlers at most once per key, for messages, webhooks and HTTP requests, on the store you already have."""
+
+from consumer.declare.context import Context, Done, NotDone, Publish, Unknown
+from consumer.declare.handlers import Handlers
+from consumer.declare.keyrules import Key
+from consumer.declare.tx import Row, Tx
+from consumer.errors import (
+    BrokerUnavailable,
+    Conflict,
+    ConsumerError,
+    Dead,
+    InDoubt,
+    InFlight,
+    RegistrationError,
+    Reject,
+    Retry,
+    SchemaMismatch,
+    SettingsError,
+    StoreUnavailable,
+)
+from consumer.message import Message
+from consumer.rules.backoff import Backoff
+from consumer.rules.modes import AtLeastOnce, AtMostOnce, Transactional
+
+__all__ = [
+    "AtLeastOnce",
+    "AtMostOnce",
+    "Backoff",
+    "BrokerUnavailable",
+    "Conflict",
+    "ConsumerError",
+    "Context",
+    "Dead",
+    "Done",
+    "Handlers",
+    "InDoubt",
+    "InFlight",
+    "Key",
+    "Message",
+    "NotDone",
+    "Publish",
+    "RegistrationError",
+    "Reject",
+    "Retry",
+    "Row",
+    "SchemaMismatch",
+    "SettingsError",
+    "StoreUnavailable",
+    "Transactional",
+    "Tx",
+    "Unknown",
+]
