@@ -12,13 +12,22 @@ It needs no test framework. With pytest a store's test module is a `Backend` and
 from __future__ import annotations
 
 from consumer.ports.store import Capabilities
-from consumer.testing.contract import claims, states
+from consumer.testing.contract import arrivals, claims, doubts, operator, outbox, settles, states, workers
 from consumer.testing.contract.backend import Backend
 from consumer.testing.contract.case import Case, Chapter
 
 __all__ = ["Backend", "Case", "cases"]
 
-_CHAPTERS: tuple[Chapter, ...] = (claims.CHAPTER, states.CHAPTER)
+_CHAPTERS: tuple[Chapter, ...] = (
+    claims.CHAPTER,
+    settles.CHAPTER,
+    arrivals.CHAPTER,
+    workers.CHAPTER,
+    doubts.CHAPTER,
+    operator.CHAPTER,
+    outbox.CHAPTER,
+    states.CHAPTER,
+)
 
 
 def cases(capabilities: Capabilities) -> list[Case]:
