@@ -135,7 +135,9 @@ def _from_maven(version: str) -> Path:
         with zipfile.ZipFile(jar) as outer:
             (inner,) = [entry for entry in outer.namelist() if entry.endswith(".txz")]
             with outer.open(inner) as packed, tarfile.open(fileobj=packed, mode="r:xz") as archive:
-                archive.extractall(folder, filter="data")
+                if hasattr(tarfile, "data_filter"):  # not in Python 3.11.2, which Debian 12 has
+                    archive.extraction_filter = tarfile.data_filter
+                archive.extractall(folder)
 
     return packages.once(f"postgres-{version}", fill) / "bin"
 
