@@ -1,5 +1,6 @@
 """Run handlers at most once per key, for messages, webhooks and HTTP requests, on the store you already have."""
 
+from consumer.app import App, Running
 from consumer.declare.context import Context, Done, NotDone, Publish, Unknown
 from consumer.declare.handlers import Handlers
 from consumer.declare.keyrules import Key
@@ -21,8 +22,10 @@ from consumer.errors import (
 from consumer.message import Message
 from consumer.rules.backoff import Backoff
 from consumer.rules.modes import AtLeastOnce, AtMostOnce, Transactional
+from consumer.settings import Secret, Settings
 
 __all__ = [
+    "App",
     "AtLeastOnce",
     "AtMostOnce",
     "Backoff",
@@ -43,7 +46,10 @@ __all__ = [
     "Reject",
     "Retry",
     "Row",
+    "Running",
     "SchemaMismatch",
+    "Secret",
+    "Settings",
     "SettingsError",
     "StoreUnavailable",
     "Transactional",

@@ -112,7 +112,10 @@ class Group(Protocol):
         ...
 
     async def fill(
-        self, results: Sequence[tuple[bytes, bytes]], outgoing: Sequence[Outgoing], landings: Sequence[Landing]
+        self,
+        results: Sequence[tuple[bytes, bytes]],
+        outgoing: Sequence[Outgoing],
+        landings: Sequence[Landing],
     ) -> None:
         """Store the results ((identity, result)), insert outgoing messages, land the embedded ones."""
         ...

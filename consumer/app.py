@@ -1,0 +1,251 @@
+"""`App`: what is declared, and `open`: a running process of it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from consumer.declare.context import HeaderItems
+from consumer.declare.handlers import Handler, Handlers
+from consumer.declare.names import check_topic, name_fault
+from consumer.errors import BrokerUnavailable, ConsumerError, RegistrationError, SettingsError
+from consumer.message import Message, Outgoing
+from consumer.path.direct import call
+from consumer.path.keying import Unkeyed, envelope_of
+from consumer.path.parts import Ending, Observer, Work
+from consumer.settings import Settings
+from consumer.worker.connect import Connections, connect
+from consumer.worker.wiring import Runtime
+
+__all__ = ["App", "Running"]
+
+
+class App:
+    """A name and the handlers that share it.
+
+    Args:
+        name: part of the identity of every key, and the default consumer group: never changes.
+        *handlers: registries of other modules to include.
+
+    Raises:
+        RegistrationError: the name cannot be one, or the registries do not go together.
+    """
+
+    def __init__(self, name: str, *handlers: Handlers) -> None:
+        fault = name_fault(name)
+        if fault is not None:
+            raise RegistrationError(f"App({name!r}): the name {fault}")
+        self.name = name
+        self.handlers = Handlers()
+        self.on = self.handlers.on
+        self.resource = self.handlers.resource
+        self.include = self.handlers.include
+        self._schema: dict[str, list[str]] = {}
+        for each in handlers:
+            self.include(each)
+
+    def schema(self, *, postgres: Sequence[str] = (), sqlite: Sequence[str] = ()) -> None:
+        """Declare the application's own tables; `consumer migrate` creates them after the framework's.
+
+        Args:
+            postgres: statements for Postgres, each safe to repeat (`create table if not exists`).
+            sqlite: the same for SQLite.
+        """
+        self._schema.setdefault("postgres", []).extend(postgres)
+        self._schema.setdefault("sqlite", []).extend(sqlite)
+
+    def own_schema(self, dialect: str) -> tuple[str, ...]:
+        """Return the application's statements for a store's dialect."""
+        return tuple(self._schema.get(dialect, ()))
+
+    @asynccontextmanager
+    async def open(self, settings: Settings | None = None) -> AsyncIterator[Running]:
+        """Open the app without consuming: to publish, and to call handlers directly.
+
+        Args:
+            settings: default: `Settings.load()`.
+
+        Raises:
+            RegistrationError: a declaration is wrong.
+            SettingsError: a setting is wrong, or the store cannot keep what a handler promises.
+            StoreUnavailable: nobody answers.
+        """
+        settings = Settings.load() if settings is None else settings
+        async with self.running(settings, consume=False) as running:
+            yield running
+
+    @asynccontextmanager
+    async def running(
+        self,
+        settings: Settings,
+        *,
+        consume: bool,
+        observer: Observer | None = None,
+        given: Mapping[Any, Any] | None = None,
+        connections: Connections | None = None,
+    ) -> AsyncIterator[Running]:
+        """Open a process of the app; with `consume` its handlers are fed until the block ends.
+
+        Args:
+            settings: see `Settings`.
+            consume: start the worker.
+            observer: sees every ending.
+            given: ready-made resources by type (tests).
+            connections: store and broker (tests); default: as the settings say.
+        """
+        self.handlers.check(given or {})
+        connections = (
+            connect(self.name, settings, self.handlers.declared) if connections is None else connections
+        )
+        store = connections.store
+        await store.open()
+        try:
+            runtime = Runtime(
+                self.name,
+                self.handlers.declared,
+                self.handlers.resources,
+                settings,
+                connections=connections,
+                observer=observer or _Silent(),
+                given=given,
+            )
+            try:
+                await runtime.open()
+                if consume:
+                    await runtime.start()
+                running = Running(self, settings, runtime, connections)
+                yield running
+            except BaseException:
+                await runtime.close(clean=not consume)
+                raise
+            else:
+                clean = await runtime.drain(settings.grace) if consume else True
+                running.clean = clean
+                await runtime.close(clean=clean)
+        finally:
+            await connections.close()
+
+
+class Running:
+    """An opened app.
+
+    Attributes:
+        clean: after the block: everything in hand had ended.
+    """
+
+    def __init__(self, app: App, settings: Settings, runtime: Runtime, connections: Connections) -> None:
+        self._app = app
+        self._settings = settings
+        self._connections = connections
+        self.runtime = runtime
+        self.clean = True
+
+    async def publish(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        ordering_key: str | None = None,
+        headers: HeaderItems = (),
+        delay: float = 0,
+    ) -> None:
+        """Publish a message; it is durable when this returns.
+
+        Args:
+            topic: where to.
+            value: anything that msgspec encodes, as JSON; bytes pass as they are.
+            ordering_key: messages of one topic and ordering key stay in order.
+            headers: names and values; text is encoded as UTF-8.
+            delay: seconds until it may be delivered (embedded topics only).
+
+        Raises:
+            BrokerUnavailable, StoreUnavailable: it is not known whether it was taken; publishing it again is safe, the
+                handler's key takes care of the second one.
+            ConsumerError: the sink refuses it for good.
+        """
+        check_topic(topic)
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        outgoing = Outgoing(
+            uuid.uuid4().bytes,
+            topic,
+            value if isinstance(value, bytes) else msgspec.json.encode(value),
+            tuple((name, text.encode() if isinstance(text, str) else text) for name, text in pairs),
+            ordering_key,
+            delay,
+        )
+        await self.publish_all([outgoing])
+
+    async def publish_all(self, messages: Sequence[Outgoing]) -> None:
+        """Publish encoded messages, each where its topic lives. Errors as for `publish`."""
+        router = self._connections.router
+        landings = [
+            landing for m in messages if router.is_embedded(m.topic) for landing in router.landings(m)
+        ]
+        leaving = [(None, m) for m in messages if not router.is_embedded(m.topic)]
+        if landings:
+            await self._connections.store.arrivals.land(landings)
+            self.runtime.look_for_due()
+        if not leaving:
+            return
+        if self._connections.sink is None:
+            raise SettingsError(f"topic {leaving[0][1].topic!r}: lives on no broker that this process knows")
+        for published, (_, message) in zip(
+            await self._connections.sink.publish(leaving), leaving, strict=True
+        ):
+            if published.refused is not None:
+                raise ConsumerError(
+                    f"topic {message.topic!r}: the broker refuses the message: {published.refused}"
+                )
+
+    async def call(self, function: Callable[..., Any], payload: Any, *, tenant: str = "public") -> Any:
+        """Run a handler now, under the same key and entry as every other way in, and return its result.
+
+        A cancelled caller does not stop an attempt that has started.
+
+        Args:
+            function: a handler of this app.
+            payload: of its first parameter's type.
+            tenant: whose key space.
+
+        Returns:
+            The handler's result; the stored one where the key was done before.
+
+        Raises:
+            InFlight, InDoubt, Conflict, Dead: what the key's entry says.
+            Exception: what the handler raised, where its mode says that nothing has happened.
+        """
+        handler = self._app.handlers.find(function)
+        ending = await self.ending_of_call(handler, payload, tenant)
+        if ending.result is None:
+            return None
+        returns = handler.asks.returns
+        return msgspec.json.decode(ending.result, type=Any if returns is inspect.Signature.empty else returns)
+
+    async def ending_of_call(self, handler: Handler, payload: Any, tenant: str = "public") -> Ending:
+        """As `call`, for callers that need the stored bytes and whether they are a replay."""
+        value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
+        topic = handler.topics[0] if handler.topics else handler.name
+        headers = () if tenant == "public" else (("tenant", tenant.encode()),)
+        message = Message(topic, value, headers, source="call")
+        envelope = envelope_of(self._app.name, handler, message)
+        if isinstance(envelope, Unkeyed):
+            raise ConsumerError(f"{handler.name}: {envelope.kind}: {envelope.reason}")
+        if not self.runtime.ready:
+            raise BrokerUnavailable("this process is not ready: its sign of life cannot be renewed")
+        task = asyncio.ensure_future(call(self.runtime.parts, Work(handler, envelope)))
+        ending = await asyncio.shield(task)
+        self.runtime.look_for_due()
+        return ending
+
+
+class _Silent:
+    """Observes nothing."""
+
+    def ended(self, work: Work, ending: Ending, seconds: float) -> None:
+        """See `path.parts.Observer`."""

@@ -1,0 +1,137 @@
+"""One delivery's attempt: run the handler, and say how it ended as a value."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from consumer.declare.context import Context
+from consumer.declare.resources import attempt_resources
+from consumer.declare.tx import Tx, Writes
+from consumer.entry import Won
+from consumer.errors import GroupFault, Reject, Retry, StoreUnavailable
+from consumer.message import Outgoing
+from consumer.path.parts import Attempt, Parts, Work
+from consumer.ports.inbox import Group
+from consumer.rules.modes import Outcome
+
+__all__ = ["LONGEST_REASON", "Verdict", "attempt", "one_line"]
+
+LONGEST_REASON = 500
+"""Characters of a reason that are kept: it is for people, a traceback belongs in the log."""
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """How an attempt ended, before the mode decides what that means.
+
+    Attributes:
+        outcome: a column of the mode table.
+        result: the encoded result (returned).
+        published: what the handler published (returned).
+        reason: for people.
+        after: the delay that `Retry` asked for, in seconds.
+        error: what was raised, for the log and for a direct caller.
+        seconds: how long the handler ran.
+    """
+
+    outcome: Outcome
+    result: bytes | None = None
+    published: tuple[Outgoing, ...] = ()
+    reason: str | None = None
+    after: float | None = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+
+    @property
+    def database_fault(self) -> bool:
+        """The store failed beneath the handler: nobody's verdict, the group's transaction is lost."""
+        return isinstance(self.error, GroupFault | StoreUnavailable)
+
+
+async def attempt(
+    parts: Parts, work: Work, won: Won, *, group: Group | None = None, writes: Writes | None = None
+) -> Verdict:
+    """Run the handler of `work` once and return how that ended.
+
+    The time-out is a request to stop: a handler that answers it with a result has returned. Context and Tx are revoked
+    when the handler is over, so a task that it left behind can write nothing into a neighbour's transaction.
+
+    Args:
+        parts: what the path works with.
+        work: what to run.
+        won: the claim's token and attempt.
+        group: the open transaction of a Transactional handler.
+        writes: what the group has collected so far.
+
+    Raises:
+        asyncio.CancelledError: the runtime was told to stop; the outcome of the attempt is not known.
+    """
+    handler, envelope = work.handler, work.envelope
+    ctx = Context(
+        identity=envelope.identity,
+        key=envelope.key,
+        tenant=envelope.tenant,
+        token=won.token,
+        attempt=won.attempt,
+        message=envelope.message,
+    )
+    tx = Tx(group, writes) if group is not None and writes is not None else None
+    task = asyncio.current_task()
+    started = parts.clock.monotonic()
+    running = Attempt(work, won, started + handler.timeout, group)
+    if task is not None:
+        parts.running[task] = running
+    limit = asyncio.timeout(handler.timeout)
+    try:
+        async with limit:
+            if handler.needs:
+                async with attempt_resources(parts.resources, handler.needs, ctx, tx) as resources:
+                    returned = await handler.call(envelope.payload, ctx, tx, resources)
+            else:
+                returned = await handler.call(envelope.payload, ctx, tx, {})
+        if running.abandoned and group is not None:
+            raise asyncio.CancelledError("given up: its transaction was rolled back meanwhile")
+        return Verdict(
+            Outcome.RETURNED,
+            handler.encode_result(returned),
+            ctx.published,
+            seconds=parts.clock.monotonic() - started,
+        )
+    except (Exception, SystemExit, asyncio.CancelledError) as raised:
+        # A CancelledError that nobody asked of this task came out of the handler itself (it awaited something that was
+        # cancelled): an unknown outcome like any other exception.
+        if isinstance(raised, asyncio.CancelledError) and (running.abandoned or (task and task.cancelling())):
+            raise
+        error = raised
+    finally:
+        if task is not None:
+            parts.running.pop(task, None)
+        ctx.revoke()
+        if tx is not None:
+            tx.revoke()
+    outcome, reason = _unsuccessful(error, handler.timeout, expired=limit.expired())
+    return Verdict(
+        outcome,
+        reason=reason[:LONGEST_REASON],
+        after=error.after if isinstance(error, Retry) else None,
+        error=error,
+        seconds=parts.clock.monotonic() - started,
+    )
+
+
+def _unsuccessful(error: BaseException, timeout: float, *, expired: bool) -> tuple[Outcome, str]:
+    """Name the outcome of an attempt that has raised: only `Retry` and `Reject` declare that it had no effect."""
+    if isinstance(error, Retry):
+        return Outcome.RETRY, error.reason or "Retry"
+    if isinstance(error, Reject):
+        return Outcome.REJECT, error.reason
+    if isinstance(error, TimeoutError) and expired:
+        return Outcome.TIMED_OUT, f"no result within {timeout:g} s"
+    return Outcome.RAISED, one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """Return `Type: text` on one line, for people."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,183 @@
+"""What whoever starts the process decides: where the store and the broker are, and how much load is taken."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from consumer.errors import SettingsError
+
+__all__ = ["Secret", "Settings"]
+
+PREFIX = "CONSUMER_"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that is never shown: read from the environment or a file at the moment of use."""
+
+    kind: str
+    name: str
+
+    @staticmethod
+    def env(name: str) -> Secret:
+        """A secret in the environment variable `name`."""
+        return Secret("env", name)
+
+    @staticmethod
+    def file(path: str) -> Secret:
+        """A secret in a file; a trailing line end is not part of it."""
+        return Secret("file", path)
+
+    def read(self) -> str:
+        """Return the value.
+
+        Raises:
+            SettingsError: it is not there; the text names where it was looked for.
+        """
+        if self.kind == "env":
+            value = os.environ.get(self.name)
+            if value is None:
+                raise SettingsError(f"secret: the environment variable {self.name} is not set; set it")
+            return value
+        try:
+            return Path(self.name).read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as fault:
+            raise SettingsError(
+                f"secret: {self.name} cannot be read ({fault.strerror}); check the path"
+            ) from None
+
+
+def _setting(default: Any, text: str) -> Any:
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={"text": text, "default": default})
+    return field(default=default, metadata={"text": text, "default": default})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one process; the docs' table is generated from these lines.
+
+    What changes the promise (mode, key, name, same) lives in code and is refused here.
+    """
+
+    store: str = _setting(
+        "sqlite:///consumer.db", "where entries live: sqlite:///file, postgresql://…, memory:"
+    )
+    broker: str = _setting(
+        "embedded:", "where topics live: embedded: (in the store) or kafka://host:port[,host:port]"
+    )
+    topics: Mapping[str, str] = _setting(
+        {}, "topics that live elsewhere than `broker` says: {topic = 'embedded:'}"
+    )
+    consumer_group: str | None = _setting(None, "the Kafka consumer group; default: the app's name")
+    processes: int = _setting(1, "worker processes")
+    grace: float = _setting(25.0, "seconds that shutdown waits for running handlers")
+    slots: int = _setting(
+        64, "AtMostOnce and AtLeastOnce keys started at once; the bound of what a crash leaves in doubt"
+    )
+    worker_ttl: float = _setting(
+        15.0, "seconds without a sign of life after which a worker's claims are adopted"
+    )
+    in_hand: int = _setting(1_000, "unacknowledged deliveries a partition may have before it is paused")
+    first_position: str = _setting("earliest", "where a new consumer group begins: earliest or latest")
+    concurrency: Mapping[str, int] = _setting({}, "per handler name: how many of its keys may run at once")
+    log: str = _setting("auto", "log format: human, json, or auto (human on a terminal)")
+    log_level: str = _setting("info", "debug, info, warning or error")
+
+    def __post_init__(self) -> None:
+        for name, least in (("processes", 1), ("slots", 1), ("in_hand", 1), ("worker_ttl", 1), ("grace", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} = {getattr(self, name)!r}: must be {least} or more")
+        if self.first_position not in {"earliest", "latest"}:
+            raise SettingsError(f"first_position = {self.first_position!r}: must be earliest or latest")
+        if self.log not in {"auto", "human", "json"}:
+            raise SettingsError(f"log = {self.log!r}: must be auto, human or json")
+        if self.log_level not in {"debug", "info", "warning", "error"}:
+            raise SettingsError(f"log_level = {self.log_level!r}: must be debug, info, warning or error")
+
+    @staticmethod
+    def load(
+        file: str | Path | None = None, environ: Mapping[str, str] | None = None, **flags: Any
+    ) -> Settings:
+        """Read settings: flags, then `CONSUMER_*` (and `CONSUMER_*_FILE`), then `[consumer]` in a TOML file, then defaults.
+
+        Args:
+            file: a TOML file; `None`: `consumer.toml` in the working directory where there is one.
+            environ: default: the process' environment.
+            flags: by the names of the fields; `None` means not given.
+
+        Raises:
+            SettingsError: an unknown name or a wrong value; the text says where it stands and what is expected.
+        """
+        environ = os.environ if environ is None else environ
+        values = _from_file(file) | _from_environ(environ)
+        values |= {name: value for name, value in flags.items() if value is not None}
+        for name, value in values.items():
+            values[name] = _checked(name, value)
+        return Settings(**values)
+
+    def with_(self, **changes: Any) -> Settings:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+
+_FIELDS = {each.name: each for each in fields(Settings)}
+_IN_CODE = {"mode", "key", "name", "same"}
+
+
+def _from_file(file: str | Path | None) -> dict[str, Any]:
+    path = Path("consumer.toml") if file is None else Path(file)
+    if file is None and not path.exists():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("consumer", {})
+    except OSError as fault:
+        raise SettingsError(f"{path}: cannot be read ({fault.strerror}); check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise SettingsError(f"{path}: is not TOML: {fault}") from None
+    for name in table:
+        if name not in _FIELDS:
+            raise SettingsError(f"{path}: [consumer] {name}: {_unknown(name)}")
+    return dict(table)
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, kind in _FIELDS.items():
+        variable = PREFIX + name.upper()
+        if isinstance(kind.metadata["default"], dict):
+            continue  # tables are only for the file
+        if variable in environ:
+            values[name] = environ[variable]
+        elif variable + "_FILE" in environ:
+            values[name] = Secret.file(environ[variable + "_FILE"]).read()
+    return values
+
+
+def _unknown(name: str) -> str:
+    if name in _IN_CODE:
+        return "changes the promise, so it lives in code; remove it here"
+    return f"is not a setting; there are {', '.join(_FIELDS)}"
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name not in _FIELDS:
+        raise SettingsError(f"{name}: {_unknown(name)}")
+    default = _FIELDS[name].metadata["default"]
+    try:
+        if isinstance(default, bool) or default is None or isinstance(default, str):
+            return str(value)
+        if isinstance(default, int):
+            return int(value)
+        if isinstance(default, float):
+            return float(value)
+    except (TypeError, ValueError):
+        raise SettingsError(f"{name} = {value!r}: a number is expected") from None
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"{name} = {value!r}: a table is expected")
+    return dict(value)

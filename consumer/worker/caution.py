@@ -1,0 +1,75 @@
+"""When a process has died without saying goodbye, the next deliveries run alone: one of them may be what killed it.
+
+Caution lasts while another worker of the app is lapsed, or is open but gives no fresh sign of life; and after that until
+every partition has moved past the in-hand limit and the due entries were drained once: by then the killer, if there is
+one, has had its attempt counted.
+"""
+
+from __future__ import annotations
+
+from consumer.path.parts import Work
+from consumer.ports.workers import Workers
+
+__all__ = ["Caution"]
+
+
+class Caution:
+    """Decides whether a Transactional delivery must run alone.
+
+    Args:
+        in_hand_limit: deliveries a partition may have in hand.
+        brokered: deliveries also come from a broker, in partitions.
+    """
+
+    def __init__(self, in_hand_limit: int, *, brokered: bool) -> None:
+        self._brokered = brokered
+        self._limit = in_hand_limit
+        self._beats: dict[int, float] = {}
+        self._proven: set[int] = set()
+        self._suspect = False
+        self._left: dict[str, int] = {}
+        self._alarmed = False
+        self._due_drained = True
+
+    async def look(self, workers: Workers, me: int, unclean: bool) -> None:
+        """Compare the other workers' signs of life with those seen before.
+
+        Args:
+            workers: the store's.
+            me: this process' worker.
+            unclean: a lapsed worker was found since the last look.
+        """
+        others = await workers.others(me)
+        vanished = (self._beats.keys() - others.keys()) - self._proven
+        proven = {w for w, beat in others.items() if w in self._beats and beat > self._beats[w]}
+        self._proven = proven
+        self._beats = others
+        self._suspect = bool(others.keys() - proven)
+        if self._suspect or unclean or vanished:
+            self._alarmed = True
+            self._due_drained = False
+            self._left.clear()
+
+    def careful(self, work: Work) -> bool:
+        """Whether this delivery must run alone; counts it."""
+        if not self._alarmed:
+            return False
+        if self._suspect:
+            return True
+        partition = (work.envelope.message.position or "").rpartition("/")[0]
+        left = self._left.setdefault(partition, self._limit) - 1
+        self._left[partition] = left
+        if left <= 0 and self._due_drained and all(n <= 0 for n in self._left.values()):
+            self._alarmed = False
+        return left >= 0
+
+    @property
+    def careful_with_due(self) -> bool:
+        """Whether due entries must run alone."""
+        return self._alarmed and not self._due_drained
+
+    def drained(self) -> None:
+        """The due entries were all taken once."""
+        if not self._suspect:
+            self._due_drained = True
+            self._alarmed = self._alarmed and self._brokered

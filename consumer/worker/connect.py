@@ -1,0 +1,83 @@
+"""Store and broker as the settings say: which URL is opened with which adapter, and which topic lives where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from consumer.brokers.address import is_embedded, kafka_bootstrap
+from consumer.declare.handlers import Handler
+from consumer.errors import SettingsError
+from consumer.path.routing import Router
+from consumer.ports.store import Store
+from consumer.ports.transport import Sink, Source
+from consumer.settings import Settings
+from consumer.stores import open_store
+
+__all__ = ["Connections", "connect"]
+
+
+@dataclass(slots=True)
+class Connections:
+    """What a process is connected to; nothing is opened before `Store.open` and `Source.start`.
+
+    Attributes:
+        store: entries and outbox.
+        reconnect: makes another handle on the same store; `None` where nobody else can see it.
+        source, sink: the broker's; `None` where every topic is embedded.
+        router: where outgoing messages go.
+    """
+
+    store: Store
+    reconnect: Callable[[], Store] | None
+    source: Source | None
+    sink: Sink | None
+    router: Router
+
+    async def close(self) -> None:
+        """Let go of everything. Never raises."""
+        stop = getattr(self.sink, "stop", None)
+        if stop is not None:
+            await stop()
+        await self.store.close()
+
+
+def connect(app: str, settings: Settings, handlers: Sequence[Handler]) -> Connections:
+    """Choose the adapters.
+
+    Args:
+        app: the app's name.
+        settings: `store`, `broker` and `topics` decide.
+        handlers: whose topics are subscribed to.
+
+    Raises:
+        SettingsError: a URL cannot be one, or a topic names a broker that this process does not know.
+    """
+    store = open_store(settings.store, app)
+    reconnect = (lambda: open_store(settings.store, app)) if store.capabilities.shared else None
+    elsewhere = {topic: url for topic, url in settings.topics.items() if url != settings.broker}
+    if is_embedded(settings.broker):
+        for topic, url in elsewhere.items():
+            if not is_embedded(url):
+                raise SettingsError(
+                    f"topics.{topic} = {url!r}: set broker = {url!r}, and name the embedded topics instead"
+                )
+        return Connections(store, reconnect, None, None, Router(app, handlers))
+    for topic, url in elsewhere.items():
+        if not is_embedded(url):
+            raise SettingsError(f"topics.{topic} = {url!r}: a second broker cannot be used; write embedded:")
+    bootstrap = kafka_bootstrap(settings.broker)
+    try:
+        from consumer.brokers.kafka import KafkaSink, KafkaSource
+    except ModuleNotFoundError:
+        raise SettingsError(
+            f"broker = {settings.broker!r} needs aiokafka: pip install 'idempotent-consumer[kafka]'"
+        ) from None
+    router = Router(app, handlers, frozenset(elsewhere))
+    source = KafkaSource(
+        bootstrap,
+        settings.consumer_group or app,
+        in_hand_limit=settings.in_hand,
+        first_position="latest" if settings.first_position == "latest" else "earliest",
+    )
+    return Connections(store, reconnect, source, KafkaSink(bootstrap), router)

@@ -1,0 +1,81 @@
+"""Deliveries in hand: acknowledged when every handler's entry permits it, asked again until then."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+from consumer.message import Delivery
+from consumer.path.parts import Ending, Work
+from consumer.ports.transport import Clock, Source
+
+__all__ = ["InHand"]
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds between questions about a key that runs elsewhere: doubled from the first to the longest."""
+
+
+class InHand:
+    """Keeps count of the handlers that a delivery still waits for, and of the works to be asked again.
+
+    Args:
+        source: acknowledges; `None` where only the store delivers.
+        clock: the pauses' clock.
+    """
+
+    def __init__(self, source: Source | None, clock: Clock) -> None:
+        self._source = source
+        self._clock = clock
+        self._waiting: dict[int, int] = {}
+        self._again: list[tuple[float, int, Work]] = []
+        self._order = itertools.count()
+
+    def take(self, delivery: Delivery, handlers: int) -> None:
+        """Take a delivery in hand for so many handlers; with none it is acknowledged at once."""
+        if handlers:
+            self._waiting[id(delivery)] = handlers
+        elif self._source is not None:
+            self._source.ack(delivery)
+
+    def ended(self, work: Work, ending: Ending) -> None:
+        """A handler's entry for this delivery has come to rest, or not: then it is asked again later."""
+        delivery = work.delivery
+        if delivery is None or self._source is None:
+            return  # the store keeps it and delivers it again by itself
+        if not self._source.held(delivery):
+            self.drop(delivery)
+        elif ending.ack:
+            self.permit(delivery)
+        else:
+            pause = min(FIRST_PAUSE * 2**work.asked, LONGEST_PAUSE)
+            work.asked = min(work.asked + 1, 10)
+            heapq.heappush(self._again, (self._clock.monotonic() + pause, next(self._order), work))
+
+    def permit(self, delivery: Delivery) -> None:
+        """One handler's entry permits the acknowledgement; the last one acknowledges."""
+        left = self._waiting.get(id(delivery), 0) - 1
+        if left > 0:
+            self._waiting[id(delivery)] = left
+        elif left == 0 and self._source is not None:
+            del self._waiting[id(delivery)]
+            self._source.ack(delivery)
+
+    def drop(self, delivery: Delivery) -> None:
+        """The arrival is no longer ours: its next owner is responsible for it."""
+        self._waiting.pop(id(delivery), None)
+
+    def due(self, dispatch: Callable[[Work], None]) -> float | None:
+        """Dispatch the works whose pause is over; return the seconds until the next one, `None` where there is none."""
+        now = self._clock.monotonic()
+        while self._again and self._again[0][0] <= now:
+            _, _, work = heapq.heappop(self._again)
+            if work.delivery is not None and self._source is not None and self._source.held(work.delivery):
+                dispatch(work)
+            elif work.delivery is not None:
+                self.drop(work.delivery)
+        return self._again[0][0] - now if self._again else None
+
+    def __len__(self) -> int:
+        return len(self._waiting)

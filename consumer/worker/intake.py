@@ -1,0 +1,99 @@
+"""source -> decode -> key: polls the source and hands works to the lanes and slots."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from consumer.entry import Landing
+from consumer.errors import BrokerUnavailable, StoreUnavailable
+from consumer.message import Delivery
+from consumer.path.keying import Unkeyed, born_dead, envelope_of
+from consumer.path.parts import Parts, Work
+from consumer.ports.transport import Source
+from consumer.worker.inhand import InHand
+
+__all__ = ["Intake"]
+
+_log = logging.getLogger("consumer.intake")
+
+BATCH = 500
+POLL = 0.2
+"""Seconds that one poll waits for a first delivery."""
+
+
+class Intake:
+    """The loop between a broker and the handlers of this process.
+
+    Args:
+        parts: what the path works with.
+        source: the broker.
+        in_hand: counts and asks again.
+        dispatch: gives a work to its lane or to the slots.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        source: Source,
+        in_hand: InHand,
+        dispatch: Callable[[Work], None],
+    ) -> None:
+        self._parts = parts
+        self._source = source
+        self._in_hand = in_hand
+        self._dispatch = dispatch
+        self.stopping = False
+
+    async def run(self) -> None:
+        """Poll until `stopping`, also while nothing may start: polling keeps the membership in the consumer group.
+
+        The source's in-hand limit bounds how much waits here.
+        """
+        unborn: list[tuple[Delivery, Landing]] = []
+        while not self.stopping:
+            self._in_hand.due(self._dispatch)
+            unborn = await self._bear_dead(unborn)
+            try:
+                deliveries = await self._source.poll(BATCH, POLL)
+            except BrokerUnavailable as fault:
+                _log.warning("%s", fault)
+                await self._parts.clock.sleep(1.0)
+                continue
+            for delivery in deliveries:
+                unborn += self.take(delivery)
+
+    def take(self, delivery: Delivery) -> list[tuple[Delivery, Landing]]:
+        """Make one work per subscribed handler; return what cannot be keyed and must be born dead before the ack."""
+        handlers = self._parts.router.by_topic.get(delivery.message.topic, ())
+        self._in_hand.take(delivery, len(handlers))
+        unborn: list[tuple[Delivery, Landing]] = []
+        for handler in handlers:
+            envelope = envelope_of(self._parts.app, handler, delivery.message)
+            if isinstance(envelope, Unkeyed):
+                unborn.append((delivery, born_dead(self._parts.app, handler, delivery.message, envelope)))
+            else:
+                self._dispatch(Work(handler, envelope, delivery))
+        return unborn
+
+    async def _bear_dead(self, unborn: list[tuple[Delivery, Landing]]) -> list[tuple[Delivery, Landing]]:
+        if not unborn:
+            return unborn
+        try:
+            await self._parts.arrivals.land([landing for _, landing in unborn])
+        except StoreUnavailable as fault:
+            _log.warning(
+                "dead letters cannot be stored yet, so their messages are not acknowledged: %s", fault
+            )
+            await asyncio.sleep(POLL)
+            return unborn
+        for delivery, landing in unborn:
+            _log.warning(
+                "dead letter: %s (%s, key %s)",
+                landing.reason,
+                landing.handler,
+                landing.key.decode(errors="replace"),
+            )
+            self._in_hand.permit(delivery)
+        return []

@@ -1,0 +1,86 @@
+"""outbox -> sink: publish what is committed, forget what is acknowledged, park what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from consumer.errors import BrokerUnavailable, StoreUnavailable
+from consumer.path.parts import Parts
+from consumer.ports.outbox import Outbox
+from consumer.ports.transport import Sink
+
+__all__ = ["Relay"]
+
+_log = logging.getLogger("consumer.relay")
+
+BATCH = 500
+POLL = 0.25
+PAUSE = 1.0
+
+
+class Relay:
+    """One relay: order within an ordering key is kept because a shard of the outbox has one owner.
+
+    Args:
+        parts: whose worker owns the shards.
+        outbox: what is committed and not sent.
+        sink: where it goes.
+    """
+
+    def __init__(self, parts: Parts, outbox: Outbox, sink: Sink) -> None:
+        self._parts = parts
+        self._outbox = outbox
+        self._sink = sink
+        self._wake = asyncio.Event()
+        self.stopping = False
+        self.published = 0
+        self.parked = 0
+
+    def wake(self) -> None:
+        """Something was committed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Take nothing more; what is being published is finished and marked."""
+        self.stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Relay until `stopping`."""
+        while not self.stopping:
+            try:
+                if await self.pass_on() < BATCH and not self.stopping:
+                    await self._woken()
+            except (BrokerUnavailable, StoreUnavailable) as fault:
+                _log.warning("outgoing messages wait in the outbox: %s", fault)
+                await asyncio.sleep(PAUSE)
+
+    async def pass_on(self) -> int:
+        """Publish one batch; return how many were taken.
+
+        Raises:
+            BrokerUnavailable, StoreUnavailable: some may be published; all of them will be, again with the same ids.
+        """
+        pending = await self._outbox.take(self._parts.worker, BATCH)
+        if not pending:
+            return 0
+        published = await self._sink.publish([(entry.seq, entry.outgoing) for entry in pending])
+        sent = [p.seq for p, done in zip(pending, published, strict=True) if done.refused is None]
+        refused = [(p.seq, done.refused) for p, done in zip(pending, published, strict=True) if done.refused]
+        await self._outbox.sent(sent)
+        # "held back" names followers of a refused one: they stay as they are, behind it.
+        parked = [(seq, reason) for seq, reason in refused if reason != "held back"]
+        if parked:
+            await self._outbox.park(parked)
+            _log.error("parked %d outgoing messages that the sink refuses: %s", len(parked), parked[0][1])
+        self.published += len(sent)
+        self.parked += len(parked)
+        return len(pending)
+
+    async def _woken(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), POLL)
+        except TimeoutError:
+            pass
+        self._wake.clear()

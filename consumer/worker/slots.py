@@ -1,0 +1,283 @@
+"""AtMostOnce and AtLeastOnce handlers: slots, each holding one started key until its settle is durable.
+
+One loop asks the store: it settles what has finished and claims, in the same commit, as many as there are free slots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from consumer.declare.handlers import Handler
+from consumer.entry import Claim, Taken, Won
+from consumer.errors import StoreUnavailable
+from consumer.message import Message
+from consumer.path.attempt import Verdict, attempt
+from consumer.path.keying import Unkeyed, claim_of, envelope_of
+from consumer.path.parts import Parts, Work
+from consumer.path.revive import revive
+from consumer.path.two_commits import Finished, known_already, turn_over
+from consumer.rules.modes import Outcome
+from consumer.worker.inhand import InHand
+from consumer.worker.watch import GRACE
+
+__all__ = ["Slots"]
+
+_log = logging.getLogger("consumer.slots")
+
+LOOK_AHEAD = 500
+PAUSE = 0.5
+
+
+class _Slot:
+    """A started key."""
+
+    __slots__ = ("abandoned", "deadline", "task", "won", "work")
+
+    def __init__(self, work: Work, won: Won, deadline: float) -> None:
+        self.work = work
+        self.won = won
+        self.deadline = deadline
+        self.abandoned = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class Slots:
+    """The slots of this process, shared by its handlers.
+
+    Args:
+        parts: what the path works with.
+        handlers: those that are not Transactional.
+        in_hand: told of every ending.
+        size: how many keys may be started and not settled: the bound of what a crash leaves in doubt.
+        permitted: whether anything may start now.
+        landed: called after turns that landed entries of embedded topics.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        handlers: Sequence[Handler],
+        in_hand: InHand,
+        size: int,
+        permitted: Callable[[], bool],
+        landed: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._handlers = {handler.name: handler for handler in handlers}
+        self._in_hand = in_hand
+        self._size = size
+        self._permitted = permitted
+        self._landed = landed
+        self._incoming: deque[Work] = deque()
+        self._wanted: deque[Work] = deque()
+        self._slots: dict[bytes, _Slot] = {}
+        self._finished: list[Finished] = []
+        self._unanswered: tuple[list[Finished], list[Work], list[Claim]] | None = None
+        self._wake = asyncio.Event()
+        self._due = True
+        self.paused = False
+        self.stopping = False
+
+    def put(self, work: Work) -> None:
+        """Queue a delivery."""
+        self._incoming.append(work)
+        self._wake.set()
+
+    def look_for_due(self) -> None:
+        """Something may be due in the store."""
+        if self._handlers:
+            self._due = True
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; what runs is settled when it ends."""
+        self.stopping = True
+        self._wake.set()
+
+    def forget_queued(self) -> None:
+        """Drop what has not started: its next owner gets it."""
+        self._incoming.clear()
+        self._wanted.clear()
+
+    @property
+    def running(self) -> int:
+        """How many keys are started and not settled."""
+        return len(self._slots)
+
+    @property
+    def stuck(self) -> int:
+        """How many handlers ignore their cancellation: their slots are lost until they end."""
+        return sum(slot.abandoned for slot in self._slots.values())
+
+    def held(self) -> dict[bytes, int]:
+        """The identities and tokens that this process runs or is about to settle, to compare with the store's."""
+        return {identity: slot.won.token for identity, slot in self._slots.items()}
+
+    async def idle(self) -> None:
+        """Wait until nothing runs and all is settled (handlers that ignore their cancellation apart)."""
+        while self._finished or self._unanswered or self.running > self.stuck:
+            await asyncio.sleep(0.02)
+
+    def cancel(self) -> None:
+        """Ask every running handler to stop: the grace is over."""
+        for slot in self._slots.values():
+            if slot.task is not None and not slot.task.done():
+                slot.task.cancel()
+
+    async def run(self) -> None:
+        """Turn over until `stopping` and nothing is left to settle."""
+        while not (self.stopping and not self._slots and not self._finished and not self._unanswered):
+            self._give_up_overdue()
+            try:
+                busy = await self._turn()
+            except StoreUnavailable as fault:
+                _log.warning("the store does not answer, nothing starts: %s", fault)
+                self._due = True
+                await asyncio.sleep(PAUSE)
+                continue
+            if not busy:
+                await self._woken()
+
+    async def _woken(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), 0.25)
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def _may_start(self) -> bool:
+        return not self.stopping and not self.paused and self._permitted()
+
+    async def _turn(self) -> bool:
+        """Settle the finished, claim the next; return whether anything was done."""
+        if self._unanswered is None:
+            finished, self._finished = self._finished, []
+            wanted = await self._next(finished) if self._may_start() else []
+            if not finished and not wanted:
+                return await self._take_due()
+            self._unanswered = finished, wanted, [claim_of(work.handler, work.envelope) for work in wanted]
+        finished, wanted, claims = self._unanswered
+        routed = self._parts.router.landed
+        turned = await turn_over(self._parts, finished, wanted, claims)
+        self._unanswered = None
+        for done, ending in zip(finished, turned.settled, strict=True):
+            slot = self._slots.get(done.work.envelope.identity)
+            if slot is not None and not (slot.abandoned and slot.task is not None and not slot.task.done()):
+                del self._slots[done.work.envelope.identity]
+            self._in_hand.ended(done.work, ending)
+        for work, won in turned.started:
+            self._start(work, won)
+        for work, ending in turned.others:
+            self._in_hand.ended(work, ending)
+        if any(done.settle.landings for done in finished) or self._parts.router.landed != routed:
+            self._landed()
+        await self._take_due()
+        return True
+
+    async def _next(self, finished: Sequence[Finished]) -> list[Work]:
+        """Return distinct new works, no more than the slots that are free when `finished` is durable."""
+        free = self._size - len(self._slots) + sum(not self._abandoned(done) for done in finished)
+        if len(self._wanted) < free and self._incoming:
+            ahead = [self._incoming.popleft() for _ in range(min(len(self._incoming), LOOK_AHEAD))]
+            try:
+                fresh, known = await known_already(self._parts, ahead)
+            except StoreUnavailable:
+                self._incoming.extendleft(reversed(ahead))
+                self._finished = [*finished, *self._finished]
+                raise
+            self._wanted += fresh
+            for work, ending in known:
+                self._in_hand.ended(work, ending)
+        running = Counter(slot.work.handler.name for slot in self._slots.values())
+        chosen: dict[bytes, Work] = {}
+        passed: list[Work] = []
+        while self._wanted and len(chosen) < free:
+            work = self._wanted.popleft()
+            cap = work.handler.concurrency
+            identity = work.envelope.identity
+            if identity in self._slots or identity in chosen or (cap and running[work.handler.name] >= cap):
+                passed.append(
+                    work
+                )  # an equal key waits for the first one's end; a full handler for a free place
+            else:
+                chosen[identity] = work
+                running[work.handler.name] += 1
+        self._wanted.extendleft(reversed(passed))
+        return list(chosen.values())
+
+    def _abandoned(self, done: Finished) -> bool:
+        slot = self._slots.get(done.work.envelope.identity)
+        return slot is None or slot.abandoned
+
+    async def _take_due(self) -> bool:
+        """Claim due entries into free slots; return whether there were any."""
+        free = self._size - len(self._slots)
+        if not self._due or free <= 0 or not self._handlers or not self._may_start():
+            return False
+        self._due = False
+        running = Counter(slot.work.handler.name for slot in self._slots.values())
+        any_taken = False
+        for names, limit in self._shares(running, free):
+            taken = await self._parts.arrivals.due(self._parts.worker, names, limit)
+            for entry in taken:
+                await self._begin(entry)
+            any_taken = any_taken or bool(taken)
+            self._due = self._due or len(taken) >= limit
+        return any_taken
+
+    def _shares(self, running: Counter[str], free: int) -> list[tuple[list[str], int]]:
+        open_ended = [name for name, handler in self._handlers.items() if handler.concurrency is None]
+        shares = [(open_ended, free)] if open_ended else []
+        for name, handler in self._handlers.items():
+            if handler.concurrency is not None:
+                room = min(handler.concurrency - running[name], free)
+                if room > 0:
+                    shares.append(([name], room))
+                else:
+                    self._due = True
+        return (
+            shares[:1]
+            if len(shares) == 1
+            else [(names, max(1, limit // len(shares))) for names, limit in shares]
+        )
+
+    async def _begin(self, entry: Taken) -> None:
+        handler = self._handlers[entry.handler]
+        won = Won(entry.token, entry.attempt)
+        envelope = envelope_of(self._parts.app, handler, Message.decode(entry.message), stored=True)
+        if not entry.keyed or isinstance(envelope, Unkeyed) or envelope.identity != entry.identity:
+            await revive(self._parts, handler, entry, won)
+        else:
+            self._start(Work(handler, envelope), won)
+
+    def _start(self, work: Work, won: Won) -> None:
+        slot = _Slot(work, won, self._parts.clock.monotonic() + work.handler.timeout + GRACE)
+        self._slots[work.envelope.identity] = slot
+        slot.task = asyncio.create_task(self._attempt(slot), name=f"{work.handler.name}")
+
+    async def _attempt(self, slot: _Slot) -> None:
+        try:
+            verdict = await attempt(self._parts, slot.work, slot.won)
+        except asyncio.CancelledError:
+            verdict = Verdict(Outcome.TIMED_OUT, reason="stopped by shutdown before it had ended")
+        if slot.abandoned and verdict.outcome is not Outcome.RETURNED:
+            self._slots.pop(slot.work.envelope.identity, None)
+        else:
+            self._finished.append(Finished.of(self._parts, slot.work, slot.won, verdict))
+        self._wake.set()
+
+    def _give_up_overdue(self) -> None:
+        """Settle for handlers that ignore their cancellation: their entries must not stay running for ever."""
+        now = self._parts.clock.monotonic()
+        for slot in self._slots.values():
+            if not slot.abandoned and now > slot.deadline:
+                slot.abandoned = True
+                reason = f"no result within {slot.work.handler.timeout:g} s, and it runs on"
+                _log.error("%s ignores its cancellation and keeps its slot", slot.work.handler.where)
+                self._finished.append(
+                    Finished.of(self._parts, slot.work, slot.won, Verdict(Outcome.TIMED_OUT, reason=reason))
+                )

@@ -1,0 +1,127 @@
+"""What must be done now and then: adopt what the dead left behind, ask about doubts, forget what is old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from consumer.declare.handlers import Handler
+from consumer.entry import Kind, Settle, State
+from consumer.errors import ConsumerError, StoreUnavailable
+from consumer.path.parts import Parts
+from consumer.path.reconcile import ask_about_doubts
+from consumer.path.turning import turn
+from consumer.ports.store import Store
+from consumer.worker.caution import Caution
+
+__all__ = ["Sweep"]
+
+_log = logging.getLogger("consumer.sweep")
+
+ADOPT_BATCH = 500
+PURGE_BATCH = 5_000
+PURGE_EVERY = 60.0
+COMPARE_EVERY = 10.0
+
+
+class Sweep:
+    """Every few seconds, for as long as the process lives.
+
+    Args:
+        parts: what the path works with.
+        store: all ports.
+        handlers: this app's.
+        caution: told of workers that are gone.
+        held: the (identity, token) pairs that this process really runs.
+        look_for_due: called when entries may have become due.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        store: Store,
+        handlers: Sequence[Handler],
+        caution: Caution,
+        held: Callable[[], dict[bytes, int]],
+        look_for_due: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._store = store
+        self._handlers = handlers
+        self._reconcilable = [h for h in handlers if getattr(h.mode, "reconcile", None) is not None]
+        self._caution = caution
+        self._held = held
+        self._look_for_due = look_for_due
+        self._unknown: set[tuple[bytes, int]] = set()
+        self._purged = parts.clock.monotonic()
+        self._compared = parts.clock.monotonic()
+
+    async def run(self, every: float) -> None:
+        """Sweep every `every` seconds until cancelled; a fault is logged, and the next sweep tries again."""
+        while True:
+            try:
+                await self.once()
+            except StoreUnavailable as fault:
+                _log.warning("the store does not answer: %s", fault)
+            except ConsumerError:
+                _log.exception("a sweep failed")
+            await asyncio.sleep(every)
+
+    async def once(self) -> None:
+        """One sweep."""
+        await self.adopt()
+        if await ask_about_doubts(self._parts, self._store.doubts, self._reconcilable):
+            self._look_for_due()
+        now = self._parts.clock.monotonic()
+        if now - self._compared >= COMPARE_EVERY:
+            self._compared = now
+            await self._release_unknown()
+        if now - self._purged >= PURGE_EVERY:
+            self._purged = now
+            await self.purge()
+
+    async def adopt(self) -> None:
+        """Close lapsed workers, then apply their entries' lapse rule."""
+        unclean = await self._store.workers.lapse()
+        adopted_any = False
+        while unclean:
+            adopted = await self._store.workers.adopt(ADOPT_BATCH)
+            for entry in adopted:
+                level = logging.WARNING if entry.state is State.IN_DOUBT else logging.INFO
+                _log.log(level, "%s: an entry of a dead worker is %s now", entry.handler, entry.state.word)
+            adopted_any = adopted_any or bool(adopted)
+            if len(adopted) < ADOPT_BATCH:
+                break
+        await self._caution.look(self._store.workers, self._parts.worker, bool(unclean))
+        if adopted_any:
+            self._look_for_due()
+
+    async def _release_unknown(self) -> None:
+        """Release claims that the store gave this worker and it never started: their reply was lost.
+
+        Seen in two comparisons in a row, so that a claim on its way is not taken for a lost one.
+        """
+        held = self._held()
+        theirs = await self._store.workers.claims(self._parts.worker)
+        unknown = {(identity, token) for identity, token, _ in theirs if held.get(identity) != token}
+        lost = unknown & self._unknown
+        self._unknown = unknown - lost
+        if lost:
+            _log.warning("%d claims whose reply was lost are released", len(lost))
+            await turn(self._parts, [Settle(identity, token, Kind.RELEASE) for identity, token in lost], [])
+            self._look_for_due()
+
+    async def purge(self) -> None:
+        """Forget done entries that are older than their handler's retention, in small batches."""
+        for handler in self._handlers:
+            while True:
+                gone = await self._store.operator.purge(
+                    app=self._parts.app,
+                    handler=handler.name,
+                    older_than=handler.retention.total_seconds(),
+                    limit=PURGE_BATCH,
+                )
+                if gone < PURGE_BATCH:
+                    break
+                await asyncio.sleep(0)

@@ -1,0 +1,317 @@
+"""Puts one process together: store, broker, path, lanes, slots, relay, pulse and sweep; and takes it apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from consumer.declare.handlers import Handler
+from consumer.declare.resources import ProcessResources, ResourceRegistry
+from consumer.errors import SettingsError, StoreUnavailable
+from consumer.path.parts import Observer, Parts, Work
+from consumer.ports.store import Store
+from consumer.ports.transport import Clock
+from consumer.rules.modes import Transactional
+from consumer.settings import Settings
+from consumer.worker.connect import Connections
+from consumer.worker.caution import Caution
+from consumer.worker.inhand import InHand
+from consumer.worker.intake import Intake
+from consumer.worker.lanes import Lanes
+from consumer.worker.pulse import Pulse
+from consumer.worker.relay import Relay
+from consumer.worker.slots import Slots
+from consumer.worker.sweep import Sweep
+
+__all__ = ["Runtime", "SystemClock", "check_store"]
+
+_log = logging.getLogger("consumer.worker")
+
+DUE_EVERY = 0.25
+"""Seconds between looks at what is due in the store; what this process lands itself is looked for at once."""
+
+REVOKE_LIMIT = 5.0
+"""Seconds that a rebalance waits for running handlers; what is unfinished then is its next owner's."""
+
+LONGEST_SQLITE_TIMEOUT = 30.0
+"""Seconds: SQLite has one writer, so a Transactional handler that takes longer would stop everybody else for too long."""
+
+
+class SystemClock:
+    """The process' own clock."""
+
+    def monotonic(self) -> float:
+        """See `ports.transport.Clock`."""
+        return time.monotonic()
+
+    def time(self) -> float:
+        """See `ports.transport.Clock`."""
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """See `ports.transport.Clock`."""
+        await asyncio.sleep(seconds)
+
+
+def check_store(store: Store, url: str, handlers: Sequence[Handler]) -> None:
+    """Refuse, before anything is consumed, handlers whose promise this store cannot keep.
+
+    Raises:
+        SettingsError: names the handler and the mend (exit code 78).
+    """
+    for handler in handlers:
+        if not isinstance(handler.mode, Transactional):
+            continue
+        if not store.capabilities.transactions:
+            raise SettingsError(
+                f"at start: {handler.name} is Transactional, {url} has no transactions; "
+                "use postgresql:// or sqlite://, or AtMostOnce()"
+            )
+        if store.capabilities.dialect == "sqlite" and handler.timeout > LONGEST_SQLITE_TIMEOUT:
+            raise SettingsError(
+                f"at start: {handler.name} is Transactional with timeout={handler.timeout:g}, and SQLite has one writer; "
+                f"use timeout={LONGEST_SQLITE_TIMEOUT:g} or less, or postgresql://"
+            )
+
+
+class Runtime:
+    """One process of an app.
+
+    Args:
+        app: the app's name.
+        handlers: its operations.
+        resources: its registered resources.
+        settings: see `Settings`.
+        connections: store (opened already) and broker.
+        observer: sees every ending.
+        given: ready-made resources by type (tests).
+        clock: local deadlines.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        handlers: Sequence[Handler],
+        resources: ResourceRegistry,
+        settings: Settings,
+        *,
+        connections: Connections,
+        observer: Observer,
+        given: Mapping[Any, Any] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        store, source, sink = connections.store, connections.source, connections.sink
+        self.store = store
+        self._handlers = handlers
+        self._settings = settings
+        self._source = source
+        self._subscribed = [
+            t for t in sorted(connections.router.by_topic) if not connections.router.is_embedded(t)
+        ]
+        self._resources = ProcessResources(resources, given)
+        self.parts = Parts(
+            app,
+            0,
+            store.inbox,
+            store.arrivals,
+            store.groups,
+            connections.router,
+            self._resources,
+            clock or SystemClock(),
+            observer,
+        )
+        transactional = [h for h in handlers if isinstance(h.mode, Transactional)]
+        others = [h for h in handlers if not isinstance(h.mode, Transactional)]
+        in_hand = InHand(source, self.parts.clock)
+        self._caution = Caution(settings.in_hand, brokered=source is not None)
+        self.lanes = Lanes(
+            self.parts, transactional, in_hand, self._caution, self._permitted, self.look_for_due
+        )
+        self.slots = Slots(self.parts, others, in_hand, settings.slots, self._permitted, self.look_for_due)
+        self._intake = Intake(self.parts, source, in_hand, self._dispatch) if source else None
+        self.relay = Relay(self.parts, store.outbox, sink) if sink else None
+        self._pulse = Pulse(connections.reconnect, settings.worker_ttl) if connections.reconnect else None
+        self.sweep = Sweep(self.parts, store, handlers, self._caution, self._held, self.look_for_due)
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._failed: asyncio.Future[None] | None = None
+
+    # --- start and stop -----------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Make the worker row, open the resources, adopt what the dead left. Nothing is consumed yet."""
+        check_store(self.store, self._settings.store, self._handlers)
+        self.parts.worker = await self.store.workers.open(self._settings.worker_ttl, _about())
+        if self._pulse is not None:
+            self._pulse.bind(self.parts.worker)
+            self._pulse.start()
+        await self._resources.__aenter__()
+        needed = {need for h in self._handlers for need in (*h.needs, *h.reconcile_needs)}
+        await self._resources.open_all(needed)
+        await self._remember_handlers()
+        await self.sweep.adopt()
+
+    async def start(self) -> None:
+        """Begin to consume, relay and sweep."""
+        self._failed = asyncio.get_running_loop().create_future()
+        if self._source is not None and self._subscribed:
+            await self._source.start(self._subscribed, self._revoked)
+        every = min(max(self._settings.worker_ttl / 5, 0.5), 5.0)
+        self._spawn(self._tick(), "tick")
+        self._spawn(self.lanes.run(), "lanes")
+        self._spawn(self.slots.run(), "slots")
+        self._spawn(self.sweep.run(every), "sweep")
+        if self._intake is not None and self._subscribed:
+            self._spawn(self._intake.run(), "intake")
+        if self.relay is not None:
+            self._spawn(self.relay.run(), "relay")
+
+    async def failed(self) -> None:
+        """Wait until a part of the worker has ended by a bug; raises what ended it."""
+        assert self._failed is not None
+        await asyncio.shield(self._failed)
+
+    async def drain(self, grace: float) -> bool:
+        """Start nothing more, let what runs end, at most for `grace` seconds; then ask it to stop.
+
+        Returns:
+            Whether everything in hand has ended and was settled.
+        """
+        self.lanes.stop()
+        self.slots.stop()
+        if self._intake is not None:
+            self._intake.stopping = True
+        clean = True
+        try:
+            async with asyncio.timeout(grace):
+                await self.lanes.idle()
+                await self.slots.idle()
+        except TimeoutError:
+            clean = False
+            self.slots.cancel()
+            try:
+                async with asyncio.timeout(3):
+                    await self.slots.idle()
+            except TimeoutError:
+                _log.error(
+                    "handlers still run after the grace; their keys will be adopted when this worker lapses"
+                )
+        return clean and not self.slots.stuck and not self.lanes.left_behind
+
+    async def close(self, *, clean: bool = True) -> None:
+        """Leave the broker and the store; `clean` says that nothing of this worker runs any more."""
+        if self.relay is not None:
+            self.relay.stop()
+        if self._source is not None:
+            await self._source.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._resources.__aexit__(None, None, None)
+        if self._pulse is not None:
+            self._pulse.stop()
+        if clean and self.parts.worker:
+            try:
+                await self.store.workers.close(self.parts.worker)
+            except StoreUnavailable as fault:
+                _log.warning("the worker could not be closed, it will lapse: %s", fault)
+
+    # --- what the parts ask -------------------------------------------------------------------------------------------
+
+    def look_for_due(self) -> None:
+        """Entries may have become due: look now."""
+        self.lanes.look_for_due()
+        self.slots.look_for_due()
+        if self.relay is not None:
+            self.relay.wake()
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process can take work now."""
+        return self._permitted() and (self.slots.stuck < self._settings.slots)
+
+    def _permitted(self) -> bool:
+        return self._pulse is None or self._pulse.fresh
+
+    def _dispatch(self, work: Work) -> None:
+        if isinstance(work.handler.mode, Transactional):
+            self.lanes.put(work)
+        else:
+            self.slots.put(work)
+
+    def _held(self) -> dict[bytes, int]:
+        held = self.slots.held()
+        held.update({a.work.envelope.identity: a.won.token for a in self.parts.running.values()})
+        return held
+
+    async def _revoked(self) -> None:
+        """Before partitions are given up: start nothing, let what runs end for a bounded time, forget the rest."""
+        self.lanes.paused = self.slots.paused = True
+        try:
+            self.lanes.forget_queued()
+            self.slots.forget_queued()
+            async with asyncio.timeout(REVOKE_LIMIT):
+                await self.lanes.idle()
+                await self.slots.idle()
+        except TimeoutError:
+            _log.warning("handlers run on through the rebalance; the next owner asks about their keys")
+        finally:
+            self.lanes.forget_queued()
+            self.lanes.paused = self.slots.paused = False
+
+    async def _tick(self) -> None:
+        """Show the pulse that the loop is alive, look for due entries, and replace a worker that was closed."""
+        while True:
+            if self._pulse is not None:
+                self._pulse.tick()
+                if self._pulse.lost:
+                    await self._new_worker()
+            self.lanes.look_for_due()
+            self.slots.look_for_due()
+            await asyncio.sleep(DUE_EVERY)
+
+    async def _new_worker(self) -> None:
+        assert self._pulse is not None
+        self.slots.cancel()  # what ran under the closed worker may be adopted; its late settlements still count
+        try:
+            self.parts.worker = await self.store.workers.open(self._settings.worker_ttl, _about())
+        except StoreUnavailable as fault:
+            _log.warning("no new worker yet: %s", fault)
+            return
+        self._pulse.bind(self.parts.worker)
+        _log.warning("this process goes on as worker %d", self.parts.worker)
+
+    async def _remember_handlers(self) -> None:
+        known = await self.store.operator.declare(
+            self.parts.app, {h.name: type(h.mode).__name__ for h in self._handlers}
+        )
+        now = {h.name for h in self._handlers}
+        gone, new = known.keys() - now, now - known.keys()
+        if gone and new and known:
+            _log.warning(
+                "handlers %s are not in this process, and %s are new: if one was renamed, its keys were not "
+                "(give it name='…', the old one); two deployments side by side are normal in a rollout",
+                sorted(gone),
+                sorted(new),
+            )
+
+    def _spawn(self, coroutine: Any, name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled() or self._failed is None or self._failed.done():
+            return
+        fault = task.exception()
+        if fault is not None:
+            _log.critical("%s ended by a bug: %r", task.get_name(), fault, exc_info=fault)
+            self._failed.set_exception(fault)
+
+
+def _about() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
