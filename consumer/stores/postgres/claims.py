@@ -1,0 +1,107 @@
+"""Claiming, as `turn` and a group's `claim` share it: insert what is new, then look a second time at the losers only.
+
+An insert waits for another transaction's uncommitted key no longer than the lock time-out. Which row a loser met is
+read by a later statement: within one, under READ COMMITTED, a race would show it no row at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import asyncpg
+
+from consumer.entry import Answer, Claim, Conflicting, Held, State, Won
+from consumer.stores.postgres.connect import Connection
+from consumer.stores.postgres.rows import uuids
+
+__all__ = ["COLUMNS", "Start", "judge", "look", "second_look"]
+
+COLUMNS = "id, nonce, on_lapse, budget, stored, fingerprint, tenant, handler, key, message"
+"""The columns of `rows.claim_arrays`, for `unnest(...) as c(...)`."""
+
+TYPES = ("uuid", "bigint", "smallint", "smallint", "boolean", "bytea", "text", "text", "bytea", "bytea")
+
+_LOOK = """
+select e.id, e.key, e.fingerprint, e.state, e.nonce, e.token, e.attempts, e.result, e.reason,
+       e.message is not null as stored, coalesce(e.due_at <= now(), false) as due
+from consumer_inbox e where e.id = any($1::uuid[])
+"""
+
+_ROUNDS = 3
+"""How often a key may change under our hands before the answer is that somebody else is at it."""
+
+
+class Start(Protocol):
+    """Starts entries: new ones, or those that wait."""
+
+    async def __call__(self, claims: Sequence[Claim], /) -> dict[bytes, Won]:
+        """Claim what can be claimed, without waiting for a row that somebody holds; return it by identity."""
+        ...
+
+
+def unnest(first: int) -> str:
+    """Return the claims as a table `c`, their arrays being the parameters from number `first` on."""
+    arrays = ", ".join(f"${first + n}::{kind}[]" for n, kind in enumerate(TYPES))
+    return f"unnest({arrays}) as c({COLUMNS})"
+
+
+async def look(connection: Connection, claims: Sequence[Claim]) -> dict[bytes, asyncpg.Record]:
+    """Return the rows that claims meet, by identity."""
+    rows = await connection.fetch(_LOOK, uuids(claim.identity for claim in claims))
+    return {row["id"].bytes: row for row in rows}
+
+
+def judge(row: asyncpg.Record | None, claim: Claim) -> Answer | None:
+    """Return what a claim that meets this row is answered; `None`: the entry is its to start."""
+    if row is None:
+        return None
+    if row["key"] != claim.key:
+        return Conflicting("another key has this identity")
+    if row["fingerprint"] != claim.fingerprint:
+        return Conflicting("this key was used with another payload")
+    state, stored = row["state"], row["stored"]
+    if state == State.RUNNING and row["nonce"] == claim.nonce:
+        return Won(row["token"], row["attempts"])
+    if state in {State.RECEIVED, State.WAITING} and (not stored or (claim.stored and row["due"])):
+        return None
+    return Held(State(state), stored, row["token"], row["attempts"], row["result"], row["reason"])
+
+
+async def second_look(
+    connection: Connection,
+    claims: Sequence[Claim],
+    won: dict[bytes, Won],
+    insert: Start,
+    wake: Start,
+) -> list[Answer]:
+    """Answer all claims, of which `won` has those whose insert succeeded.
+
+    Args:
+        connection: where to look.
+        claims: distinct identities.
+        won: added to.
+        insert: claims those that are absent (an entry may vanish after our insert has met it).
+        wake: claims those that are received or waiting.
+    """
+    answers: dict[bytes, Answer] = dict(won)
+    for _ in range(_ROUNDS):
+        losers = [claim for claim in claims if claim.identity not in answers]
+        if not losers:
+            break
+        rows = await look(connection, losers)
+        absent, resting = [], []
+        for claim in losers:
+            answer = judge(rows.get(claim.identity), claim)
+            if answer is not None:
+                answers[claim.identity] = answer
+            elif claim.identity in rows:
+                resting.append(claim)
+            else:
+                absent.append(claim)
+        if absent:
+            answers.update(await insert(absent))
+        if resting:
+            answers.update(await wake(resting))
+    held = Held(State.RUNNING, stored=False)
+    return [answers.get(claim.identity, held) for claim in claims]

@@ -1,0 +1,117 @@
+"""Landing, inside a transaction of somebody's: at a way in, with a completion, in a group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from consumer.entry import Landed, Landing, State
+from consumer.stores.postgres.connect import Connection
+from consumer.stores.postgres.rows import clean, in_seconds, uuids
+
+__all__ = ["land"]
+
+_KNOWN = """
+select id, key, fingerprint, state, message is null as bare from consumer_inbox where id = any($1::uuid[])
+"""
+_BIRTH = """
+insert into consumer_inbox (id, token, created_at, due_at, state, on_lapse, attempts, budget, keyed, fingerprint,
+                            app, tenant, handler, key, reason, message)
+select b.id, nextval('consumer_token'), now(),
+       case when b.state = 6 then null else now() + make_interval(secs => b.delay) end,
+       b.state, b.on_lapse, 0, b.budget, b.keyed, b.fingerprint, $1, b.tenant, b.handler, b.key, b.reason, b.message
+from unnest($2::uuid[], $3::float8[], $4::smallint[], $5::smallint[], $6::smallint[], $7::boolean[], $8::bytea[],
+            $9::text[], $10::text[], $11::bytea[], $12::text[], $13::bytea[])
+    as b(id, delay, state, on_lapse, budget, keyed, fingerprint, tenant, handler, key, reason, message)
+order by b.id
+on conflict (id) do nothing
+returning id
+"""
+_ATTACH = """
+update consumer_inbox e set message = a.message from unnest($1::uuid[], $2::bytea[]) as a(id, message)
+where e.id = a.id and e.message is null and e.state in (3, 5, 6)
+"""
+_BODILY = frozenset({State.WAITING, State.IN_DOUBT, State.DEAD})
+
+
+async def land(connection: Connection, app: str, landings: Sequence[Landing]) -> list[Landed]:
+    """Write entries as `ports.arrivals.Arrivals.land` says; the caller commits."""
+    first: dict[bytes, Landing] = {}
+    for landing in landings:
+        first.setdefault(landing.identity, landing)
+    # Read first: an insert would wait for whoever is writing to an entry that is there already.
+    known = await _known(connection, first)
+    fresh = [landing for identity, landing in first.items() if identity not in known]
+    born = await _birth(connection, app, fresh) if fresh else set()
+    if len(born) < len(fresh):
+        lost = [landing.identity for landing in fresh if landing.identity not in born]
+        known |= await _known(connection, lost)
+    answers: list[Landed] = []
+    conflicts: dict[bytes, Landing] = {}
+    bytes_for: dict[bytes, bytes] = {}
+    for landing in landings:
+        if landing.identity in born:
+            born.discard(landing.identity)  # a second landing of it in this call counts after the first
+            answers.append(Landed.NEW)
+            continue
+        there = first[landing.identity]
+        key, fingerprint, lacking = known.get(landing.identity, (there.key, there.fingerprint, False))
+        if (key, fingerprint) == (landing.key, landing.fingerprint):
+            if lacking:
+                bytes_for.setdefault(landing.identity, landing.message)
+            answers.append(Landed.DUPLICATE)
+        else:
+            conflicts.setdefault(landing.conflict_identity, _born_dead(landing, same_key=key == landing.key))
+            answers.append(Landed.CONFLICT)
+    if bytes_for:
+        await connection.execute(_ATTACH, uuids(bytes_for), list(bytes_for.values()))
+    if conflicts:
+        await _birth(connection, app, list(conflicts.values()))
+    return answers
+
+
+async def _known(
+    connection: Connection, identities: Iterable[bytes]
+) -> dict[bytes, tuple[bytes, bytes, bool]]:
+    rows = await connection.fetch(_KNOWN, uuids(identities))
+    return {
+        row["id"].bytes: (row["key"], row["fingerprint"], row["bare"] and row["state"] in _BODILY)
+        for row in rows
+    }
+
+
+async def _birth(connection: Connection, app: str, landings: Sequence[Landing]) -> set[bytes]:
+    rows = await connection.fetch(
+        _BIRTH,
+        app,
+        uuids(one.identity for one in landings),
+        [in_seconds(one.delay) for one in landings],
+        [int(one.state) for one in landings],
+        [int(one.on_lapse) for one in landings],
+        [one.budget for one in landings],
+        [one.keyed for one in landings],
+        [one.fingerprint for one in landings],
+        [clean(one.tenant) for one in landings],
+        [clean(one.handler) for one in landings],
+        [one.key for one in landings],
+        [clean(one.reason) for one in landings],
+        [one.message for one in landings],
+    )
+    return {row["id"].bytes for row in rows}
+
+
+def _born_dead(landing: Landing, *, same_key: bool) -> Landing:
+    what = "payload" if same_key else "key"
+    return Landing(
+        landing.conflict_identity,
+        landing.tenant,
+        landing.handler,
+        landing.key,
+        landing.fingerprint,
+        landing.on_lapse,
+        landing.budget,
+        landing.message,
+        landing.conflict_identity,
+        state=State.DEAD,
+        reason=f"conflict: another {what} has this identity",
+        keyed=False,
+    )
