@@ -12,7 +12,20 @@ It needs no test framework. With pytest a store's test module is a `Backend` and
 from __future__ import annotations
 
 from consumer.ports.store import Capabilities
-from consumer.testing.contract import arrivals, claims, doubts, operator, outbox, settles, states, workers
+from consumer.testing.contract import (
+    arrivals,
+    claims,
+    doubts,
+    groups,
+    late,
+    operator,
+    outbox,
+    settles,
+    statements,
+    states,
+    takes,
+    workers,
+)
 from consumer.testing.contract.backend import Backend
 from consumer.testing.contract.case import Case, Chapter
 
@@ -21,11 +34,15 @@ __all__ = ["Backend", "Case", "cases"]
 _CHAPTERS: tuple[Chapter, ...] = (
     claims.CHAPTER,
     settles.CHAPTER,
+    late.CHAPTER,
     arrivals.CHAPTER,
     workers.CHAPTER,
     doubts.CHAPTER,
     operator.CHAPTER,
     outbox.CHAPTER,
+    groups.CHAPTER,
+    takes.CHAPTER,
+    statements.CHAPTER,
     states.CHAPTER,
 )
 
