@@ -311,12 +311,12 @@ async def a_closed_worker_may_still_settle(backend: Backend) -> None:
 async def answers_come_in_the_order_of_the_claims(backend: Backend) -> None:
     """Won, held and conflicting side by side."""
     here = await process(backend)
-    await here.bring("done", State.DONE)
-    await here.bring("dead", State.DEAD)
+    for key in ("done", "dead", "clash"):
+        await here.bring(key, State.DONE if key == "done" else State.DEAD)
     wishes = [
         claim("z"),
         claim("done"),
-        claim("dead", payload=b"other"),
+        claim("clash", payload=b"other"),
         claim("a"),
         claim("dead"),
         claim("m"),
@@ -361,17 +361,15 @@ async def look_answers_as_turn_would_and_changes_nothing(backend: Backend) -> No
     for state in State:
         await here.bring(state.word, state)
     before = await here.store.operator.entries()
-    wishes = [claim(state.word) for state in State] + [claim(state.word, stored=True) for state in State]
-    looked = await here.store.inbox.look(wishes)
+    for stored, winnable in ((False, {State.ABSENT}), (True, {State.ABSENT, State.RECEIVED, State.WAITING})):
+        wishes = [claim(state.word, stored=stored) for state in State]
+        looked = await here.store.inbox.look(wishes)
+        assert [answer is None for answer in looked] == [state in winnable for state in State]
+        assert await here.store.operator.entries() == before
+        for wish, answer in zip(wishes, looked, strict=True):
+            if answer is not None:
+                assert await here.ask(wish) == answer
     assert await here.store.operator.entries() == before
-    winnable = [answer is None for answer in looked]
-    assert winnable == [
-        *(state is State.ABSENT for state in State),
-        *(state in {State.ABSENT, State.RECEIVED, State.WAITING} for state in State),
-    ]
-    for wish, answer in zip(wishes, looked, strict=True):
-        if answer is not None:
-            assert await here.ask(wish) == answer
 
 
 @CHAPTER.case()

@@ -111,9 +111,10 @@ async def a_group_claim_answers_as_turn_does(backend: Backend) -> None:
     for state in State:
         await here.bring(state.word, state)
     await here.bring("bare", State.WAITING, message=None)
+    await here.bring("clash", State.DEAD)
     wishes = [claim(state.word) for state in State] + [
         claim("bare"),
-        claim("dead", payload=b"other"),
+        claim("clash", payload=b"other"),
         claim("a"),
     ]
     looked = await here.store.inbox.look(wishes)
