@@ -15,7 +15,9 @@ __all__ = ["complaint", "did_you_mean", "listed", "type_name", "where_of"]
 def where_of(function: Callable[..., Any]) -> str:
     """Return where a function is: `shop.pay:charge (pay.py:22)`."""
     code = getattr(function, "__code__", None)
-    name = getattr(function, "__qualname__", None) or repr(function)
+    name = getattr(function, "__qualname__", None)
+    if name is None:
+        return repr(function)
     place = f" ({PurePath(code.co_filename).name}:{code.co_firstlineno})" if code is not None else ""
     return f"{getattr(function, '__module__', '?')}:{name.replace('<locals>.', '')}{place}"
 

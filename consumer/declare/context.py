@@ -127,12 +127,7 @@ class Context:
 
     def _headers(self, topic: str, given: HeaderItems) -> Headers:
         pairs = given.items() if isinstance(given, Mapping) else given
-        headers: Headers = tuple(
-            (name, value.encode() if isinstance(value, str) else value) for name, value in pairs
-        )
-        for name, _ in headers:
-            if not name or name in _OF_THE_SINK:
-                raise ValueError(f"publish({topic!r}): the header {name!r} is written by the sink")
+        headers: Headers = tuple((name, _header(topic, name, value)) for name, value in pairs)
         if self.tenant == "public" or any(name == "tenant" for name, _ in headers):
             return headers
         return (*headers, ("tenant", self.tenant.encode()))
@@ -169,6 +164,20 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 Reconciled = Done[Any] | NotDone | Unknown
+
+
+def _header(topic: str, name: str, value: object) -> bytes:
+    if not name:
+        raise ValueError(f"publish({topic!r}): a header without a name")
+    if name in _OF_THE_SINK:
+        raise ValueError(f"publish({topic!r}): the header {name!r} is written by the sink")
+    if isinstance(value, str):
+        return value.encode()
+    if not isinstance(value, bytes):
+        raise ValueError(  # noqa: TRY004 - one type for every wrong argument
+            f"publish({topic!r}): the header {name!r} must be text or bytes, not {type(value).__name__}"
+        )
+    return value
 
 
 def _body(topic: str, value: Any) -> bytes:

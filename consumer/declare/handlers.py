@@ -46,6 +46,9 @@ class Handlers:
         Raises:
             RegistrationError: by the decorator: something is wrong; the text says where, what, and the mend.
         """
+        for topic in topics:
+            if callable(topic):  # `@app.on` without arguments would swallow the function without a word
+                raise complaint(where_of(topic), 'write @app.on("topic", key=…, mode=…), with its arguments')
 
         def register(function: _HandlerFunction) -> _HandlerFunction:
             handler = build(function, topics, options, caller_names(1))
@@ -101,9 +104,8 @@ class Handlers:
     @property
     def resources(self) -> ResourceRegistry:
         """Every resource, as declared so far."""
-        return ResourceRegistry(
-            [one for registry in self._registries(set()) for one in registry._own_resources]
-        )  # noqa: SLF001 - its own kind
+        own = [registry._own_resources for registry in self._registries(set())]  # noqa: SLF001 - its own kind
+        return ResourceRegistry([resource for resources in own for resource in resources])
 
     def find(self, function: Callable[..., Any]) -> Handler:
         """Return the handler that `function` was declared as.

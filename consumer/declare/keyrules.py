@@ -134,7 +134,7 @@ class FunctionRule(msgspec.Struct, frozen=True):
     function: Callable[[Any], Any]
 
     def __repr__(self) -> str:
-        return getattr(self.function, "__qualname__", repr(self.function))
+        return getattr(self.function, "__qualname__", repr(self.function)).rpartition("<locals>.")[2]
 
     def find(self, payload: Any, message: Message) -> str | bytes | None:  # noqa: ARG002 - the rules' one signature
         """Call the function. What it raises makes a dead letter, never a stopped worker; its text may hold values."""

@@ -114,7 +114,7 @@ def _rule_fault(option: str, rule: Any) -> str | None:
         return (
             f"{option}={rule!r} is text; write {option}=Key.field({rule!r}) or {option}=Key.header({rule!r})"
         )
-    if rule is Key or rule in {Key.record, Key.cloudevent, Key.position, Key.field, Key.header}:
+    if any(rule is made for made in (Key, Key.record, Key.cloudevent, Key.position, Key.field, Key.header)):
         return f"{option}={rule.__qualname__} is not called; write {option}={rule.__qualname__}(…)"
     if not callable(rule) and not hasattr(rule, "find"):
         return f"{option}={rule!r} is neither a rule of Key nor a function of the payload"

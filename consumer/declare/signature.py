@@ -141,5 +141,5 @@ def _check(
     if first and (hints[name] is Context or hints[name] is Tx):
         raise complaint(
             where,
-            f"the first parameter is the payload, but {name!r} is of type {type_name(hints[name])}; put it behind",
+            f"the first parameter is the payload, but {name!r} is of type {type_name(hints[name])}; put it after the payload",
         )
