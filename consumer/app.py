@@ -89,6 +89,7 @@ class App:
         observer: Observer | None = None,
         given: Mapping[Any, Any] | None = None,
         connections: Connections | None = None,
+        handlers: Sequence[Handler] | None = None,
     ) -> AsyncIterator[Running]:
         """Open a process of the app; with `consume` its handlers are fed until the block ends.
 
@@ -98,17 +99,17 @@ class App:
             observer: sees every ending.
             given: ready-made resources by type (tests).
             connections: store and broker (tests); default: as the settings say.
+            handlers: in the stead of the declared ones (tests).
         """
         self.handlers.check(given or {})
-        connections = (
-            connect(self.name, settings, self.handlers.declared) if connections is None else connections
-        )
+        declared = self.handlers.declared if handlers is None else handlers
+        connections = connect(self.name, settings, declared) if connections is None else connections
         store = connections.store
         await store.open()
         try:
             runtime = Runtime(
                 self.name,
-                self.handlers.declared,
+                declared,
                 self.handlers.resources,
                 settings,
                 connections=connections,

@@ -1,1 +1,5 @@
-"""What ships for tests: the contract suite that every store passes (`consumer.testing.contract`)."""
+"""What ships for tests: `Harness` for users' handlers, and the contract suite that every store passes (`.contract`)."""
+
+from consumer.testing.harness import Harness, Story
+
+__all__ = ["Harness", "Story"]
