@@ -1,6 +1,8 @@
 """Run handlers at most once per key, for messages, webhooks and HTTP requests, on the store you already have."""
 
-from consumer.app import App, Running
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from consumer.declare.context import Context, Done, NotDone, Publish, Unknown
 from consumer.declare.handlers import Handlers
 from consumer.declare.keyrules import Key
@@ -22,7 +24,10 @@ from consumer.errors import (
 from consumer.message import Message
 from consumer.rules.backoff import Backoff
 from consumer.rules.modes import AtLeastOnce, AtMostOnce, Transactional
-from consumer.settings import Secret, Settings
+
+if TYPE_CHECKING:
+    from consumer.app import App, Running
+    from consumer.settings import Secret, Settings
 
 __all__ = [
     "App",
@@ -56,3 +61,13 @@ __all__ = [
     "Tx",
     "Unknown",
 ]
+
+# Whoever only declares handlers needs neither asyncio nor the worker: these are imported when they are asked for.
+_LATER = {"App": "app", "Running": "app", "Secret": "settings", "Settings": "settings"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what was asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

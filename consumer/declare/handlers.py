@@ -89,7 +89,9 @@ class Handlers:
             RegistrationError: `other` is no registry, or two handlers now share a name, or two resources a type.
         """
         if not isinstance(other, Handlers):
-            raise RegistrationError(f"include({other!r}): takes Handlers, the registry itself")
+            raise RegistrationError(
+                f"include() takes Handlers, the registry itself, not {type_name(type(other))}"
+            )
         self._included.append(other)
         problems = [*_clashes(self.declared), *self.resources.problems()]
         if problems:

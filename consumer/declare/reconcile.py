@@ -54,9 +54,9 @@ async def ask(function: Callable[..., Any], asks: Asks, ctx: Context, found: Map
     answer = await asks.call(function, (), ctx, None, found)
     if isinstance(answer, Done | NotDone | Unknown):
         return answer
-    mend = f"; write {answer.__name__}(…)" if isinstance(answer, type) else ""
+    got = f"the class {answer.__name__}" if isinstance(answer, type) else type_name(type(answer))
     raise ConsumerError(
-        f"{where_of(function)}: reconcile returned {type_name(type(answer))}, not Done(result), NotDone() or Unknown(){mend}"
+        f"{where_of(function)}: reconcile returned {got}; it must return Done(result), NotDone() or Unknown()"
     )
 
 

@@ -233,7 +233,7 @@ class Tx:
 
 
 _FIRST_WORDS = re.compile(
-    r"(?:\s|;|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*([a-z]+)(?:\s+([a-z]+))?", re.IGNORECASE | re.DOTALL
+    r"(?:\s|;|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*([a-z_]\w*)(?:\s+([a-z_]\w*))?", re.IGNORECASE | re.DOTALL
 )
 _REFUSED = frozenset({"ABORT", "BEGIN", "COMMIT", "END", "RELEASE", "ROLLBACK", "SAVEPOINT", "START"})
 
