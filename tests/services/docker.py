@@ -54,7 +54,9 @@ class Container:
 
         self.origin = f"a container of {image}"
         self._is_up = is_up
-        self._container: Any = DockerContainer(image).with_kwargs(ports={f"{inner_port}/tcp": (HOST, port)})
+        container: Any = DockerContainer(image)
+        container.ports[f"{inner_port}/tcp"] = (HOST, port)  # with_bind_ports would open it to the network
+        self._container = container
         for name, value in environment.items():
             self._container.with_env(name, value)
         if command:
@@ -72,9 +74,7 @@ class Container:
                 self._inner.unpause()
             elif self._status() != "running":
                 self._inner.start()
-            wait_until_up(
-                self.origin, self._is_up, lambda: self._status() in {"running", "restarting"}, patience=90
-            )
+            wait_until_up(self.origin, self._is_up, lambda: self._status() in {"running", "restarting"})
 
     def _status(self) -> str:
         self._inner.reload()

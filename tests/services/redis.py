@@ -41,7 +41,7 @@ class Redis(Service):
     @classmethod
     def in_container(cls) -> Self:
         port = free_port()
-        command = "redis-server --appendonly yes --save ''"
+        command = "redis-server --protected-mode no --appendonly yes --save ''"
         return cls(f"redis://{HOST}:{port}/0", Container(cls.image(), port, 6379, _is_up(port), {}, command))
 
     @classmethod
