@@ -46,7 +46,7 @@ class SqliteStore:
     def __init__(self, path: str, app: str, *, patience: float = _PATIENCE) -> None:
         self._place = Place(path)
         self._writes = Link(self._place, "sqlite-writes", patience)
-        self._reads = Link(self._place, "sqlite-reads", patience)
+        self._reads = Link(self._place, "sqlite-reads", patience, reads_only=True)
         self._grouped = Link(self._place, "sqlite-group", patience)
         self.capabilities = CAPABILITIES
         self.inbox = SqliteInbox(self._writes, self._reads, app)
@@ -89,4 +89,6 @@ class SqliteStore:
             SchemaMismatch: the tables are newer than this package.
             SettingsError: the file cannot be written, or SQLite refuses one of `own`.
         """
-        return await schema.migrate(self._writes, own, dry_run=dry_run)
+        if dry_run:
+            return await schema.missing(self._reads)
+        return await schema.migrate(self._writes, own)

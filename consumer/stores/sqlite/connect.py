@@ -50,11 +50,13 @@ class Link:
         place: the files.
         name: for the thread.
         patience: seconds to wait for the other writers of the file before the store counts as unavailable.
+        reads_only: SQLite refuses every change on this connection.
     """
 
-    def __init__(self, place: Place, name: str, patience: float) -> None:
+    def __init__(self, place: Place, name: str, patience: float, *, reads_only: bool = False) -> None:
         self.place = place
         self.patience = patience
+        self._reads_only = reads_only
         self._hop = Hop(name)
         self._lock = WriterLock(place.writer)
         self._connection: sqlite3.Connection | None = None
@@ -208,6 +210,7 @@ class Link:
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
+            self._refuse_another_file()
             connection = self.connection()
             connection.execute("begin")
             value = work(connection)
@@ -221,7 +224,7 @@ class Link:
         return value
 
     def _refuse_another_file(self) -> None:
-        """Refuse to go on writing into a file that was deleted or replaced: other processes see another one.
+        """Refuse to go on with a file that was deleted or replaced: other processes see another one.
 
         Raises:
             StoreUnavailable: the connection is gone; the next use opens what is there then.
@@ -250,7 +253,9 @@ class Link:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        if _value(connection, "pragma journal_mode") != "wal":
+        if self._reads_only:
+            connection.execute("pragma query_only = on")
+        elif _value(connection, "pragma journal_mode") != "wal":
             mine = not self._lock.held
             if mine:
                 self._lock.acquire()

@@ -10,7 +10,7 @@ from consumer.ports.operator import Resolution
 from consumer.rules.states import Event, after
 from consumer.stores.sqlite.arrivals import due_entries, taken
 from consumer.stores.sqlite.connect import Link, now
-from consumer.stores.sqlite.rows import land, reserve, send, tell
+from consumer.stores.sqlite.rows import land, readable, reserve, send, tell
 
 __all__ = ["SqliteDoubts", "resolve"]
 
@@ -84,5 +84,7 @@ def resolve(connection: sqlite3.Connection, resolution: Resolution) -> bool:
         land(connection, app, resolution.landings, at)
     else:
         due_at = at if resolution.to is State.WAITING else None
-        connection.execute(_OTHER, (resolution.to, token, resolution.reason, due_at, resolution.identity))
+        connection.execute(
+            _OTHER, (resolution.to, token, readable(resolution.reason), due_at, resolution.identity)
+        )
     return True

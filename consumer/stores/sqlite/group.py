@@ -8,6 +8,7 @@ that swallows such an error and returns has returned. A deferred constraint is l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -123,16 +124,16 @@ class SqliteGroup:
 
     async def execute(self, sql: str, args: Sequence[Any]) -> int:
         """Run a handler's statement; see `ports.inbox.Group.execute`. Its own errors come as the driver's."""
-        return await self._inside(self._handlers, _execute, sql, bound(args))
+        return await self._statement(_execute, sql, bound(args))
 
     async def fetch(self, sql: str, args: Sequence[Any]) -> list[Any]:
         """Run a handler's statement and return its rows as `sqlite3.Row`; see `ports.inbox.Group.fetch`."""
-        return await self._inside(self._handlers, _fetch, sql, bound(args))
+        return await self._statement(_fetch, sql, bound(args))
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run a handler's statement once per row; see `ports.inbox.Group.executemany`."""
         if rows:
-            await self._inside(self._handlers, _executemany, sql, [bound(row) for row in rows])
+            await self._statement(_executemany, sql, [bound(row) for row in rows])
 
     async def fill(
         self,
@@ -179,12 +180,22 @@ class SqliteGroup:
         finally:
             self._give_back()
 
-    # ----------------------------------------------------------------------------------------- in the thread
+    async def _statement(self, verb: Callable[[sqlite3.Connection, str, Any], T], sql: str, values: Any) -> T:
+        try:
+            return await self._inside(self._handlers, verb, sql, values)
+        except asyncio.CancelledError:
+            # A time-out, or the end of the process: an endless statement would keep the writer's lock for ever. What
+            # it had done is undone; so will be the group.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.interrupt()
+            raise
 
     async def _inside(self, how: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._over is None:
             raise GroupFault("this group has ended")
         return await self._link.run(how, *args, **kwargs)
+
+    # ----------------------------------------------------------------------------------------- in the thread
 
     def _begun(
         self, verb: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -257,7 +268,8 @@ class SqliteGroup:
             self._end()
 
     def _end(self) -> None:
-        self._connection.set_trace_callback(None)
+        with contextlib.suppress(sqlite3.Error):  # it may be closed by now
+            self._connection.set_trace_callback(None)
         self._link.undo()
 
     def _give_back(self) -> None:

@@ -15,7 +15,7 @@ from consumer.ports.outbox import Pending
 from consumer.stores.sqlite.connect import Link, now
 from consumer.stores.sqlite.doubts import resolve
 from consumer.stores.sqlite.outbox import COLUMNS, pending
-from consumer.stores.sqlite.rows import reserve, tell
+from consumer.stores.sqlite.rows import readable, reserve, tell
 
 __all__ = ["SqliteOperator"]
 
@@ -181,7 +181,7 @@ def _redrive(connection: sqlite3.Connection, identity: bytes, token: int, reason
     connection.execute(
         f"""update consumer_inbox set state = {State.WAITING:d}, attempts = 0, token = ?, due_at = ?,
             reason = ?, tries = 0 where id = ?""",
-        (reserve(connection, 1), at, reason, identity),
+        (reserve(connection, 1), at, readable(reason), identity),
     )
     return True
 

@@ -9,7 +9,7 @@ from typing import Any
 from consumer.message import Outgoing
 from consumer.ports.outbox import Pending
 from consumer.stores.sqlite.connect import Link, now
-from consumer.stores.sqlite.rows import OPEN, headers_of
+from consumer.stores.sqlite.rows import OPEN, headers_of, readable
 
 __all__ = ["COLUMNS", "SqliteOutbox", "pending"]
 
@@ -65,7 +65,7 @@ class SqliteOutbox:
         """Set messages aside; see `ports.outbox.Outbox.park`."""
         if parked:
             update = "update consumer_outbox set parked = ? where seq = ?"
-            await self._writes.write(_many, update, [(reason, seq) for seq, reason in parked])
+            await self._writes.write(_many, update, [(readable(reason), seq) for seq, reason in parked])
 
 
 def pending(row: tuple[Any, ...]) -> Pending:

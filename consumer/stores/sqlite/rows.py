@@ -11,7 +11,7 @@ from consumer.entry import Landed, Landing, State, StoryLine
 from consumer.errors import StoreUnavailable
 from consumer.message import Headers, Outgoing
 
-__all__ = ["OPEN", "headers_of", "land", "refuse_closed", "reserve", "send", "tell"]
+__all__ = ["OPEN", "headers_of", "land", "readable", "refuse_closed", "reserve", "send", "tell"]
 
 OPEN = "open"
 """The state of a worker that lives, as far as its row knows."""
@@ -52,11 +52,18 @@ def refuse_closed(connection: sqlite3.Connection, app: str, worker: int) -> None
         raise StoreUnavailable(f"worker {worker} is closed: it may claim nothing any more")
 
 
+def readable(reason: str | None) -> str | None:
+    """Return a reason that can be stored: an exception's text may hold halves of surrogate pairs, UTF-8 does not."""
+    if reason is None or reason.isascii():
+        return reason
+    return reason.encode(errors="replace").decode()
+
+
 def tell(connection: sqlite3.Connection, entry: bytes, line: StoryLine) -> None:
     """Add a line to the story of an entry."""
     connection.execute(
         "insert into consumer_story (entry, at, event, token, attempt, reason) values (?, ?, ?, ?, ?, ?)",
-        (entry, line.at, line.event, line.token, line.attempt, line.reason),
+        (entry, line.at, line.event, line.token, line.attempt, readable(line.reason)),
     )
 
 
@@ -124,7 +131,7 @@ def _insert(connection: sqlite3.Connection, app: str, landing: Landing, at: floa
             landing.state,
             at,
             None if landing.state is State.DEAD else at + landing.delay,
-            landing.reason,
+            readable(landing.reason),
             landing.message,
             landing.keyed,
         ),

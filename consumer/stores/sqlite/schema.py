@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from consumer.errors import SchemaMismatch, SettingsError
 from consumer.stores.sqlite.connect import Link
 
-__all__ = ["STEPS", "VERSION", "check", "migrate", "version_of"]
+__all__ = ["STEPS", "VERSION", "check", "migrate", "missing", "version_of"]
 
 STEPS: Sequence[tuple[str, tuple[str, ...]]] = (
     (
@@ -143,27 +143,35 @@ def check(connection: sqlite3.Connection, shown: str) -> None:
         )
 
 
-async def migrate(link: Link, own: Sequence[str], *, dry_run: bool) -> list[str]:
+async def missing(link: Link) -> list[str]:
+    """Return the names of the steps that a file lacks, and change nothing: where it is not there it is not made.
+
+    Raises:
+        SchemaMismatch: the tables are newer than this package.
+        SettingsError: the file cannot be used.
+    """
+    link.place.inspect()
+    version = await link.read(version_of) if link.place.exists() else 0
+    if version > VERSION:
+        raise SchemaMismatch(_newer(link.place.shown, version))
+    return [name for name, _ in STEPS[version:]]
+
+
+async def migrate(link: Link, own: Sequence[str]) -> list[str]:
     """Bring the tables to `VERSION`, then run `own`; all of it in one transaction of the only writer.
 
     Args:
         link: the connection to do it on.
         own: the application's statements.
-        dry_run: change nothing, not even make the file.
 
     Returns:
-        The names of the steps done, or to do.
+        The names of the steps done.
 
     Raises:
         SchemaMismatch: the tables are newer than this package.
-        SettingsError: one of `own` is refused by SQLite.
+        SettingsError: the file cannot be used, or one of `own` is refused by SQLite.
     """
     link.place.inspect()
-    if dry_run:
-        version = await link.read(version_of) if link.place.exists() else 0
-        if version > VERSION:
-            raise SchemaMismatch(_newer(link.place.shown, version))
-        return [name for name, _ in STEPS[version:]]
     await link.run(link.connection, create=True)
     return await link.write(_migrate, link.place.shown, own)
 

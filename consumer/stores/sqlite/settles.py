@@ -7,7 +7,7 @@ import sqlite3
 import msgspec
 
 from consumer.entry import Kind, Settle, Settled, State, StoryLine
-from consumer.stores.sqlite.rows import land, send, tell
+from consumer.stores.sqlite.rows import land, readable, send, tell
 
 __all__ = ["settle"]
 
@@ -103,7 +103,7 @@ def _end(connection: sqlite3.Connection, entry: _Row, one: Settle, at: float) ->
         if late:
             tell(connection, one.identity, StoryLine(at, "late", entry.token, entry.attempts, one.reason))
         aim, due_at = _aim(entry, one, at)
-        connection.execute(_END, (aim, due_at, one.reason, one.message, one.identity))
+        connection.execute(_END, (aim, due_at, readable(one.reason), one.message, one.identity))
         tell(connection, one.identity, StoryLine(at, _STORY[aim], entry.token, entry.attempts, one.reason))
         return Settled.OK
     if entry.state == _aim(entry, one, at)[0]:

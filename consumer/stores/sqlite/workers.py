@@ -16,10 +16,11 @@ __all__ = ["SqliteWorkers"]
 
 _REASON = "its worker lapsed"
 
-_ORPHANS = f"""select seq, id, handler, key, token, attempts, budget, on_lapse from consumer_inbox
+_ORPHANS = f"""select seq, id, handler, key, token, attempts, budget, on_lapse
+    from consumer_inbox indexed by consumer_inbox_running
     where worker is not null and state = {State.RUNNING:d} and app = ?
         and worker not in (select id from consumer_workers where state = '{OPEN}')
-    order by seq limit ?"""
+    order by worker, seq limit ?"""
 
 _LAPSE = """update consumer_inbox set state = ?, due_at = ?, reason = ?, worker = null, nonce = null,
     tries = 0 where seq = ?"""
