@@ -94,12 +94,12 @@ def test_ids_are_the_same_in_every_attempt_and_differ_by_place():
 
 def test_everything_that_is_given_is_kept():
     ctx = context()
-    ctx.publish("t", 1, ordering_key="acc", headers={"a": "é", "b": b"\xff"}, delay=timedelta(minutes=1))
-    ctx.publish("t", 1, headers=[("a", "1"), ("a", "2")], delay=0.5)
+    ctx.publish("t", 1, ordering_key="acc", headers={"a": "é"}, delay=timedelta(minutes=1))
+    ctx.publish("t", 1, headers=[("a", b"\xff"), ("a", b"2")], delay=0.5)
     first, second = ctx.published
     assert (first.topic, first.ordering_key, first.delay) == ("t", "acc", 60.0)
-    assert first.headers == (("a", "é".encode()), ("b", b"\xff"))
-    assert (second.headers, second.delay, second.ordering_key) == ((("a", b"1"), ("a", b"2")), 0.5, None)
+    assert first.headers == (("a", "é".encode()),)
+    assert (second.headers, second.delay, second.ordering_key) == ((("a", b"\xff"), ("a", b"2")), 0.5, None)
 
 
 @pytest.mark.parametrize(

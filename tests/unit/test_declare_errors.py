@@ -196,7 +196,8 @@ def payload_that_is_ambiguous():
 @case
 def result_that_cannot_be_stored():
     @declare()
-    async def charge(payment: Payment) -> Foreign: ...
+    async def charge(payment: Payment) -> Foreign:
+        raise NotImplementedError
 
 
 @case
@@ -379,7 +380,8 @@ def key_field_with_a_default_factory():
 
 @case
 def key_function_async():
-    async def key(payment: Payment) -> str: ...
+    async def key(payment: Payment) -> str:
+        raise NotImplementedError
 
     declare(key=key)(charge)
 
@@ -509,7 +511,7 @@ def topic_twice():
 
 @case
 def arguments_forgotten():
-    @Handlers().on
+    @Handlers().on  # type: ignore[call-arg, arg-type]
     async def charge(payment: Payment) -> None: ...
 
 
@@ -539,7 +541,8 @@ def several_problems_at_once():
     async def bank() -> AsyncIterator[Bank]:
         yield Bank()
 
-    async def ask(psp: Psp) -> NotDone: ...
+    async def ask(psp: Psp) -> NotDone:
+        raise NotImplementedError
 
     @handlers.on("a", "b", key=KEY, name="pay", mode=AtMostOnce(reconcile=ask))
     async def charge(payment: Payment, bank: Bank, tx: Psp | None) -> None: ...
@@ -558,7 +561,8 @@ def resource_with_tx_in_a_mode_without():
     @handlers.on("a", **on)
     async def charge(payment: Payment, bank: Bank) -> None: ...
 
-    async def ask(bank: Bank) -> NotDone: ...
+    async def ask(bank: Bank) -> NotDone:
+        raise NotImplementedError
 
     @handlers.on("b", key=KEY, mode=AtMostOnce(reconcile=ask))
     async def refund(payment: Payment) -> None: ...
@@ -582,7 +586,8 @@ def two_resources_of_one_type():
 @case
 def resource_that_is_no_generator():
     @Handlers().resource  # type: ignore[type-var]
-    async def bank() -> Bank: ...
+    async def bank() -> Bank:
+        raise NotImplementedError
 
 
 @case
@@ -618,7 +623,8 @@ def resource_that_asks_for_another():
 
 @case
 def reconcile_not_async():
-    def ask(ctx: Context) -> NotDone: ...
+    def ask(ctx: Context) -> NotDone:
+        raise NotImplementedError
 
     declare(mode=AtMostOnce(reconcile=ask))(charge)
 
@@ -630,28 +636,32 @@ def reconcile_that_is_no_function():
 
 @case
 def reconcile_without_annotation():
-    async def ask(ctx) -> NotDone: ...
+    async def ask(ctx) -> NotDone:
+        raise NotImplementedError
 
     declare(mode=AtMostOnce(reconcile=ask))(charge)
 
 
 @case
 def reconcile_with_tx():
-    async def ask(ctx: Context, tx: Tx) -> NotDone: ...
+    async def ask(ctx: Context, tx: Tx) -> NotDone:
+        raise NotImplementedError
 
     declare(mode=AtMostOnce(reconcile=ask))(charge)
 
 
 @case
 def reconcile_that_answers_yes_or_no():
-    async def ask(ctx: Context) -> bool: ...
+    async def ask(ctx: Context) -> bool:
+        raise NotImplementedError
 
     declare(mode=AtMostOnce(reconcile=ask))(charge)
 
 
 @case
 def reconcile_that_answers_nothing_at_times():
-    async def ask(ctx: Context) -> Done[str] | None: ...
+    async def ask(ctx: Context) -> Done[str] | None:
+        raise NotImplementedError
 
     declare(mode=AtMostOnce(reconcile=ask))(charge)
 

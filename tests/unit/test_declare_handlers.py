@@ -178,7 +178,11 @@ async def test_a_function_gets_what_its_signature_asks_for_in_any_order():
         return payment, psp, again, ctx, tx, more
 
     payment = Payment("p", 1)
-    expected = {one: (payment,), two: (payment, TX, CTX), three: (payment, psp, psp, CTX, TX, psp)}
+    expected: dict[Any, Any] = {
+        one: (payment,),
+        two: (payment, TX, CTX),
+        three: (payment, psp, psp, CTX, TX, psp),
+    }
     for function, returned in expected.items():
         assert await handlers.find(function).call(payment, CTX, TX, {Psp: psp}) == returned
     assert handlers.find(three).needs == (Psp,)
@@ -225,7 +229,7 @@ async def test_reconcile_is_asked_with_what_it_asks_for(answer):
 
     async def ask(ctx: Context, *, psp: Psp) -> Done[str | None] | NotDone | Unknown:
         seen.extend((ctx, psp))
-        return answer  # type: ignore[no-any-return]
+        return answer
 
     handlers.on("a", key=KEY, mode=AtMostOnce(reconcile=ask))(take)
     handler = handlers.find(take)
