@@ -22,7 +22,7 @@ from consumer.brokers.kafka.connect import Producer, close_producer, new_produce
 from consumer.brokers.kafka.record import ORDERING_KEY
 from consumer.brokers.kafka.topics import TopicFacts, refused_topics, topic_facts
 from consumer.errors import BrokerUnavailable, SettingsError
-from consumer.message import Headers, Outgoing
+from consumer.message import Outgoing
 from consumer.ports.transport import Published
 
 __all__ = ["MESSAGE_ID", "MESSAGE_SEQUENCE", "KafkaSink"]
@@ -222,14 +222,14 @@ class KafkaSink:
             await close_producer(producer, 0)
 
 
-def _headers(sequence: int | None, outgoing: Outgoing) -> Headers:
+def _headers(sequence: int | None, outgoing: Outgoing) -> list[tuple[str, bytes]]:
     headers = [(name, value) for name, value in outgoing.headers if name not in _OURS]
     headers.append((MESSAGE_ID, outgoing.id.hex().encode()))
     if outgoing.ordering_key is not None:
         headers.append((ORDERING_KEY, outgoing.ordering_key.encode()))
     if sequence is not None:
         headers.append((MESSAGE_SEQUENCE, str(sequence).encode()))
-    return tuple(headers)
+    return headers
 
 
 def _reason(error: KafkaError) -> str:
