@@ -45,6 +45,7 @@ class Handler:
         tenant: the tenant rule; `None`: everything is `public`.
         decoder: of the payload type; `None`: the handler takes raw bytes.
         reconcile_asks: what `mode.reconcile` is called with; `None` where there is none.
+        named: it was given a `name=` of its own.
         ways_in: how its messages arrive, for people: `topic orders.placed`, `POST /payments`.
     """
 
