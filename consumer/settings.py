@@ -11,7 +11,7 @@ from typing import Any
 
 from consumer.errors import SettingsError
 
-__all__ = ["Secret", "Settings"]
+__all__ = ["Secret", "Settings", "redacted"]
 
 PREFIX = "CONSUMER_"
 
@@ -181,3 +181,23 @@ def _checked(name: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise SettingsError(f"{name} = {value!r}: a table is expected")
     return dict(value)
+
+
+def redacted(url: str) -> str:
+    """Return a URL as it may be shown: without its password, whatever else is wrong with it."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        # Not a URL: what stands before an "@" may still be somebody's password.
+        return url if "@" not in url else "…@" + url.rpartition("@")[2]
+    # A password may hold "/", "?" and "@" where somebody forgot to escape them: all up to the last "@" goes.
+    credentials, at, place = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    shown = place if not at else f"{user}:…@{place}" if ":" in credentials else f"{credentials}@{place}"
+    before, query, parameters = shown.partition("?")
+    kept = "&".join(_hidden(parameter) for parameter in parameters.split("&"))
+    return f"{scheme}://{before}{query}{kept}"
+
+
+def _hidden(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    return f"{name}=…" if equals and "password" in name.lower() else parameter

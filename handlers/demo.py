@@ -116,11 +116,12 @@ class _Demo:
 
     def books(self) -> dict[str, Any]:
         """Everything that is counted at the end, from the tables and the effects file."""
-        states = Counter(
-            {(handler, state): n for handler, state, n in self._query(
+        states: dict[tuple[str, int], int] = {
+            (handler, state): n
+            for handler, state, n in self._query(
                 "select handler, state, count(*) from consumer_inbox group by handler, state"
-            )}
-        )
+            )
+        }
         lines = [json.loads(line) for line in self._effects.read_text(encoding="utf-8").splitlines()]
         by_key = Counter(line["key"] for line in lines)
         return {
@@ -137,7 +138,9 @@ class _Demo:
 
     def _unfinished(self) -> int:
         return int(
-            self._query(f"select count(*) from consumer_inbox where state not in ({_DONE}, {_IN_DOUBT}, {_DEAD})")[0][0]
+            self._query(
+                f"select count(*) from consumer_inbox where state not in ({_DONE}, {_IN_DOUBT}, {_DEAD})"
+            )[0][0]
         )
 
     def _query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -195,13 +198,23 @@ def _report(books: dict[str, Any], stream: int, total: int) -> int:
     _say("")
     _say(f"received    {stream:>8,}   payment messages")
     _say(f"unique      {UNIQUE:>8,}   different payment ids among them")
-    _say(f"handled     {books['ledger_rows']:>8,}   rows in the ledger, one per payment (the table has no unique constraint)")
+    _say(
+        f"handled     {books['ledger_rows']:>8,}   rows in the ledger, one per payment (the table has no unique constraint)"
+    )
     _say(f"suppressed  {summary['suppressed']:>8,}   duplicates that started nothing")
     _say(f"published   {books['published']:>8,}   payments.settled messages, each committed with its payment")
-    _say(f"told        {books['told']:>8,}   payers told of it (at most once each; told twice: {books['told_twice']})")
-    _say(f"in doubt    {books['in_doubt']:>8,}   were being told when the worker was killed: nobody knows, so nothing is repeated,")
-    _say("                       and each is listed until somebody says: consumer inbox list --state in_doubt")
-    _say(f"the money   {books['ledger_total']:>8,}   of {total:,} expected: {'it adds up' if adds_up else 'IT DOES NOT ADD UP'}")
+    _say(
+        f"told        {books['told']:>8,}   payers told of it (at most once each; told twice: {books['told_twice']})"
+    )
+    _say(
+        f"in doubt    {books['in_doubt']:>8,}   were being told when the worker was killed: nobody knows, so nothing is repeated,"
+    )
+    _say(
+        "                       and each is listed until somebody says: consumer inbox list --state in_doubt"
+    )
+    _say(
+        f"the money   {books['ledger_total']:>8,}   of {total:,} expected: {'it adds up' if adds_up else 'IT DOES NOT ADD UP'}"
+    )
     good = adds_up and books["told_twice"] == 0 and books["published"] == UNIQUE
     sys.stdout.write(json.dumps(summary) + "\n")
     return 0 if good else 1

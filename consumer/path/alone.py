@@ -9,16 +9,16 @@ from __future__ import annotations
 from consumer.declare.tx import Writes
 from consumer.entry import Settle, Settled, Won
 from consumer.errors import ConsumerError, GroupFault, StoreUnavailable
-from consumer.path.attempt import Verdict, attempt, one_line
-from consumer.path.endings import ending_of_settle, fenced, settle_of
+from consumer.path.attempt import Verdict, attempt, one_line, runs_on
+from consumer.path.endings import ending_of_settle, fenced, running_elsewhere, settle_of
 from consumer.path.held import endings_of_held
 from consumer.path.keying import claim_of
-from consumer.path.parts import Ending, Parts, Work
+from consumer.path.parts import Attempt, Ending, Parts, Work
 from consumer.path.sealing import seal_and_commit
 from consumer.path.turning import turn
 from consumer.rules.modes import Outcome
 
-__all__ = ["run_alone", "run_claimed"]
+__all__ = ["count_abandoned", "run_alone", "run_claimed"]
 
 
 async def run_alone(parts: Parts, work: Work) -> Ending:
@@ -82,3 +82,27 @@ async def _in_transaction(parts: Parts, work: Work, won: Won) -> tuple[Verdict, 
 def _why(fault: ConsumerError) -> str:
     cause = fault.__cause__
     return one_line(fault) if cause is None else f"{one_line(fault)} ({one_line(cause)})"
+
+
+async def count_abandoned(parts: Parts, given_up: Attempt) -> Ending:
+    """Write down the attempt of a handler that ignores its cancellation, as its mode makes of a time-out.
+
+    Alone, the entry is running under the attempt's token; in a group it was rolled back, and is claimed for this write.
+
+    Raises:
+        StoreUnavailable: the delivery is safe to ask again.
+    """
+    work, won = given_up.work, given_up.won
+    verdict = runs_on(work)
+    settle = settle_of(work, won, verdict, parts.router)
+    [settled], _ = await turn(parts, [settle], [])
+    if settled is Settled.LOST:
+        _, [answer] = await turn(parts, [], [claim_of(work.handler, work.envelope)])
+        if not isinstance(answer, Won):
+            return running_elsewhere("another worker has the key")
+        won = answer
+        settle = settle_of(work, won, verdict, parts.router)
+        await turn(parts, [settle], [])
+    ending = ending_of_settle(work, won, settle)
+    parts.observer.ended(work, ending, work.handler.timeout)
+    return ending

@@ -16,7 +16,7 @@ from consumer.path.parts import Attempt, Parts, Work
 from consumer.ports.inbox import Group
 from consumer.rules.modes import Outcome
 
-__all__ = ["LONGEST_REASON", "Verdict", "attempt", "one_line"]
+__all__ = ["LONGEST_REASON", "Verdict", "attempt", "one_line", "runs_on", "stopped"]
 
 LONGEST_REASON = 500
 """Characters of a reason that are kept: it is for people, a traceback belongs in the log."""
@@ -42,6 +42,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     after: float | None = None
     error: BaseException | None = None
     seconds: float = 0.0
+
+    @property
+    def returned(self) -> bool:
+        """The handler returned."""
+        return self.outcome is Outcome.RETURNED
 
     @property
     def database_fault(self) -> bool:
@@ -129,6 +134,16 @@ def _unsuccessful(error: BaseException, timeout: float, *, expired: bool) -> tup
     if isinstance(error, TimeoutError) and expired:
         return Outcome.TIMED_OUT, f"no result within {timeout:g} s"
     return Outcome.RAISED, one_line(error)
+
+
+def runs_on(work: Work) -> Verdict:
+    """Return the verdict on a handler that ignores its cancellation: its time-out is over, and it is still at work."""
+    return Verdict(Outcome.TIMED_OUT, reason=f"no result within {work.handler.timeout:g} s, and it runs on")
+
+
+def stopped() -> Verdict:
+    """Return the verdict on an attempt that the runtime itself has stopped: what it had done by then is not known."""
+    return Verdict(Outcome.TIMED_OUT, reason="stopped by shutdown before it had ended")
 
 
 def one_line(error: BaseException) -> str:

@@ -11,9 +11,9 @@ from consumer.entry import Claim, Landing, OnLapse, State
 from consumer.message import Envelope, Message
 from consumer.rules import keys
 from consumer.rules.decode import Undecodable
-from consumer.rules.modes import AtMostOnce
+from consumer.rules.modes import MODES, AtMostOnce
 
-__all__ = ["Unkeyed", "born_dead", "claim_of", "envelope_of", "landing_of"]
+__all__ = ["Unkeyed", "born_dead", "claim_of", "envelope_of", "in_transaction", "landing_of", "mode_name"]
 
 
 class Unkeyed(msgspec.Struct, frozen=True, gc=False):
@@ -114,6 +114,16 @@ def born_dead(app: str, handler: Handler, message: Message, unkeyed: Unkeyed) ->
         else unkeyed.reason,
         keyed=False,
     )
+
+
+def in_transaction(handler: Handler) -> bool:
+    """Whether the handler's database changes share the commit of its entry (Transactional)."""
+    return MODES[type(handler.mode)].in_transaction
+
+
+def mode_name(handler: Handler) -> str:
+    """Return the name of the handler's mode."""
+    return MODES[type(handler.mode)].name
 
 
 def _on_lapse(handler: Handler) -> OnLapse:

@@ -6,8 +6,9 @@ from urllib.parse import unquote, urlsplit
 
 from consumer.errors import SettingsError
 from consumer.ports.store import Store
+from consumer.settings import redacted
 
-__all__ = ["open_store", "redacted"]
+__all__ = ["open_store"]
 
 _KNOWN = "sqlite:///shop.db, postgresql://user@host:5432/shop or memory:"
 
@@ -40,26 +41,6 @@ def open_store(url: str, app: str) -> Store:
             raise SettingsError(f"store={redacted(url)!r}: Redis is not built yet; use {_KNOWN}")
         case _:
             raise SettingsError(f"store={redacted(url)!r}: no such kind of store; use {_KNOWN}")
-
-
-def redacted(url: str) -> str:
-    """Return a URL as it may be shown: without its password, whatever else is wrong with it."""
-    scheme, slashes, rest = url.partition("://")
-    if not slashes:
-        # Not a URL: what stands before an "@" may still be somebody's password.
-        return url if "@" not in url else "…@" + url.rpartition("@")[2]
-    # A password may hold "/", "?" and "@" where somebody forgot to escape them: all up to the last "@" goes.
-    credentials, at, place = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    shown = place if not at else f"{user}:…@{place}" if ":" in credentials else f"{credentials}@{place}"
-    before, query, parameters = shown.partition("?")
-    kept = "&".join(_hidden(parameter) for parameter in parameters.split("&"))
-    return f"{scheme}://{before}{query}{kept}"
-
-
-def _hidden(parameter: str) -> str:
-    name, equals, _ = parameter.partition("=")
-    return f"{name}=…" if equals and "password" in name.lower() else parameter
 
 
 def _sqlite_path(url: str) -> str:

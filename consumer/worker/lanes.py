@@ -14,12 +14,13 @@ from typing import Any
 
 from consumer.declare.handlers import Handler
 from consumer.errors import StoreUnavailable
+from consumer.path.alone import count_abandoned
 from consumer.path.one_commit import run_due, run_due_alone
 from consumer.path.parts import Ending, Parts, Work
 from consumer.path.pipeline import run_transactional
 from consumer.worker.caution import Caution
 from consumer.worker.inhand import InHand
-from consumer.worker.watch import Abandoned, count_abandoned, watched
+from consumer.worker.watch import Abandoned, watched
 
 __all__ = ["Lanes"]
 
@@ -199,7 +200,7 @@ class Lanes:
         try:
             endings = await watched(self._parts, path, self.left_behind)
         except Abandoned as given_up:
-            await count_abandoned(self._parts, given_up)
+            await count_abandoned(self._parts, given_up.attempt)
             return True
         if not careful and endings:
             self._resize(lane, handler, len(endings), endings)
@@ -217,7 +218,7 @@ class Lanes:
         """Count the attempt of a handler that ignores its cancellation; its neighbours go back to the queue."""
         culprit = given_up.attempt.work
         queue.extendleft(work for work in reversed(works) if work is not culprit)
-        self._in_hand.ended(culprit, await count_abandoned(self._parts, given_up))
+        self._in_hand.ended(culprit, await count_abandoned(self._parts, given_up.attempt))
 
     def _resize(self, lane: _Lane, handler: Handler, size: int, endings: Sequence[Ending | None]) -> None:
         known = lane.sizes.get(handler.name, FIRST_SIZE)

@@ -15,12 +15,11 @@ from consumer.declare.handlers import Handler
 from consumer.entry import Claim, Taken, Won
 from consumer.errors import StoreUnavailable
 from consumer.message import Message
-from consumer.path.attempt import Verdict, attempt
+from consumer.path.attempt import attempt, runs_on, stopped
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Parts, Work
 from consumer.path.revive import revive
 from consumer.path.two_commits import Finished, known_already, turn_over
-from consumer.rules.modes import Outcome
 from consumer.worker.inhand import InHand
 from consumer.worker.watch import GRACE
 
@@ -263,8 +262,8 @@ class Slots:
         try:
             verdict = await attempt(self._parts, slot.work, slot.won)
         except asyncio.CancelledError:
-            verdict = Verdict(Outcome.TIMED_OUT, reason="stopped by shutdown before it had ended")
-        if slot.abandoned and verdict.outcome is not Outcome.RETURNED:
+            verdict = stopped()
+        if slot.abandoned and not verdict.returned:
             self._slots.pop(slot.work.envelope.identity, None)
         else:
             self._finished.append(Finished.of(self._parts, slot.work, slot.won, verdict))
@@ -276,8 +275,6 @@ class Slots:
         for slot in self._slots.values():
             if not slot.abandoned and now > slot.deadline:
                 slot.abandoned = True
-                reason = f"no result within {slot.work.handler.timeout:g} s, and it runs on"
                 _log.error("%s ignores its cancellation and keeps its slot", slot.work.handler.where)
-                self._finished.append(
-                    Finished.of(self._parts, slot.work, slot.won, Verdict(Outcome.TIMED_OUT, reason=reason))
-                )
+                verdict = runs_on(slot.work)
+                self._finished.append(Finished.of(self._parts, slot.work, slot.won, verdict))

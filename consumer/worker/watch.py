@@ -7,15 +7,9 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from consumer.entry import Settled, Won
-from consumer.path.attempt import Verdict
-from consumer.path.endings import ending_of_settle, running_elsewhere, settle_of
-from consumer.path.keying import claim_of
-from consumer.path.parts import Attempt, Ending, Parts
-from consumer.path.turning import turn
-from consumer.rules.modes import Outcome
+from consumer.path.parts import Attempt, Parts
 
-__all__ = ["GRACE", "Abandoned", "count_abandoned", "watched"]
+__all__ = ["GRACE", "Abandoned", "watched"]
 
 GRACE = 2.0
 """Seconds that a handler may take to end after it was asked to (its time-out cancels it)."""
@@ -77,29 +71,3 @@ def _forget(task: asyncio.Task[Any], left_behind: set[asyncio.Task[Any]]) -> Non
     left_behind.discard(task)
     if not task.cancelled() and task.exception() is not None:
         _log.info("an abandoned handler has ended: %r", task.exception())
-
-
-async def count_abandoned(parts: Parts, given_up: Abandoned) -> Ending:
-    """Write down the attempt of a handler that was given up, as its mode makes of a time-out.
-
-    Alone, the entry is running under the attempt's token; in a group it was rolled back, and is claimed for this write.
-
-    Raises:
-        StoreUnavailable: the delivery is safe to ask again.
-    """
-    work, won = given_up.attempt.work, given_up.attempt.won
-    verdict = Verdict(
-        Outcome.TIMED_OUT, reason=f"no result within {work.handler.timeout:g} s, and it runs on"
-    )
-    settle = settle_of(work, won, verdict, parts.router)
-    [settled], _ = await turn(parts, [settle], [])
-    if settled is Settled.LOST:
-        _, [answer] = await turn(parts, [], [claim_of(work.handler, work.envelope)])
-        if not isinstance(answer, Won):
-            return running_elsewhere(str(given_up))
-        won = answer
-        settle = settle_of(work, won, verdict, parts.router)
-        await turn(parts, [settle], [])
-    ending = ending_of_settle(work, won, settle)
-    parts.observer.ended(work, ending, work.handler.timeout)
-    return ending

@@ -13,10 +13,10 @@ from typing import Any
 from consumer.declare.handlers import Handler
 from consumer.declare.resources import ProcessResources, ResourceRegistry
 from consumer.errors import SettingsError, StoreUnavailable
+from consumer.path.keying import in_transaction, mode_name
 from consumer.path.parts import Observer, Parts, Work
 from consumer.ports.store import Store
 from consumer.ports.transport import Clock
-from consumer.rules.modes import Transactional
 from consumer.settings import Settings
 from consumer.worker.connect import Connections
 from consumer.worker.caution import Caution
@@ -65,7 +65,7 @@ def check_store(store: Store, url: str, handlers: Sequence[Handler]) -> None:
         SettingsError: names the handler and the mend (exit code 78).
     """
     for handler in handlers:
-        if not isinstance(handler.mode, Transactional):
+        if not in_transaction(handler):
             continue
         if not store.capabilities.transactions:
             raise SettingsError(
@@ -125,8 +125,8 @@ class Runtime:
             clock or SystemClock(),
             observer,
         )
-        transactional = [h for h in handlers if isinstance(h.mode, Transactional)]
-        others = [h for h in handlers if not isinstance(h.mode, Transactional)]
+        transactional = [h for h in handlers if in_transaction(h)]
+        others = [h for h in handlers if not in_transaction(h)]
         in_hand = InHand(source, self.parts.clock)
         self._caution = Caution(settings.in_hand, brokered=source is not None)
         self.lanes = Lanes(
@@ -238,7 +238,7 @@ class Runtime:
         return self._pulse is None or self._pulse.fresh
 
     def _dispatch(self, work: Work) -> None:
-        if isinstance(work.handler.mode, Transactional):
+        if in_transaction(work.handler):
             self.lanes.put(work)
         else:
             self.slots.put(work)
@@ -287,7 +287,7 @@ class Runtime:
 
     async def _remember_handlers(self) -> None:
         known = await self.store.operator.declare(
-            self.parts.app, {h.name: type(h.mode).__name__ for h in self._handlers}
+            self.parts.app, {h.name: mode_name(h) for h in self._handlers}
         )
         now = {h.name for h in self._handlers}
         gone, new = known.keys() - now, now - known.keys()
