@@ -17,6 +17,7 @@ from consumer.testing.contract import (
     claims,
     doubts,
     groups,
+    handles,
     late,
     operator,
     outbox,
@@ -32,6 +33,7 @@ from consumer.testing.contract.case import Case, Chapter
 __all__ = ["Backend", "Case", "cases"]
 
 _CHAPTERS: tuple[Chapter, ...] = (
+    handles.CHAPTER,
     claims.CHAPTER,
     settles.CHAPTER,
     late.CHAPTER,

@@ -35,7 +35,7 @@ async def a_claim_and_its_commit(backend: Backend) -> None:
     here, there = await process(backend), await process(backend)
     wish = claim(tenant="acme")
     async with group(here) as opened:
-        (answer,) = await opened.claim([wish])
+        answer = only(await opened.claim([wish]))
         win = won(answer)
         await opened.fill([(wish.identity, b"receipt")], [], [])
         await finish(opened)
@@ -139,7 +139,7 @@ async def a_running_entry_is_held_even_by_its_own_nonce(backend: Backend) -> Non
     wish = claim()
     win = await here.win(wish)
     async with group(here) as opened:
-        (answer,) = await opened.claim([wish])
+        answer = only(await opened.claim([wish]))
         assert answer == Held(State.RUNNING, stored=False, token=win.token, attempt=1)
         await finish(opened)
     assert (await here.entry(wish)).state is State.RUNNING
@@ -229,7 +229,7 @@ async def of_two_groups_one_wins_a_key(backend: Backend) -> None:
     async def run(here: Process, number: int) -> bool:
         try:
             async with group(here) as opened:
-                (answer,) = await opened.claim([claim(f"k-{number}")])
+                answer = only(await opened.claim([claim(f"k-{number}")]))
                 if not isinstance(answer, Won):
                     await opened.rollback()
                     return False
@@ -290,6 +290,7 @@ async def an_unclaimed_stored_key_is_as_it_was(backend: Backend) -> None:
 async def everything_unclaimed_is_nothing_done(backend: Backend) -> None:
     """A group in which no handler ran may still be committed; so may one that won nothing."""
     here = await process(backend)
+    await make_ledger(here)
     async with group(here) as opened:
         await opened.claim([claim()])
         await opened.unclaim([claim().identity])

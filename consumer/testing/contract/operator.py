@@ -53,7 +53,7 @@ async def find_by_identity(backend: Backend) -> None:
     await here.store.arrivals.land([landing(), landing("k-2")])
     identity = landing().identity
     for spelled in (identity.hex(), str(uuid.UUID(bytes=identity))):
-        (found,) = await here.store.operator.find(spelled.encode())
+        found = only(await here.store.operator.find(spelled.encode()))
         assert found == await here.entry(landing())
     assert await here.store.operator.find(uuid.uuid4().hex.encode()) == []
     assert await here.store.operator.find(identity.hex().encode(), app="other") == []
@@ -75,7 +75,7 @@ async def find_tells_the_whole_story(backend: Backend) -> None:
     assert await here.store.operator.redrive(wish.identity, second.token, "mended")
     third = only(await here.due())
     await here.ended(wish, third.token, Kind.COMPLETE, result=b"receipt")
-    (entry,) = await here.store.operator.find(b"k-1")
+    entry = only(await here.store.operator.find(b"k-1"))
     lines = [(line.event, line.token, line.attempt, line.reason) for line in entry.story]
     assert lines[:2] == [("retry", first.token, 1, "busy"), ("bury", second.token, 2, "refused")]
     assert [(event, reason) for event, _, _, reason in lines[2:]] == [("redrive", "mended")]

@@ -11,7 +11,7 @@ from consumer.message import Outgoing
 from consumer.ports.outbox import Pending
 from consumer.testing.contract.backend import Backend
 from consumer.testing.contract.case import Chapter
-from consumer.testing.contract.samples import LATER, Process, claim, outgoing, process
+from consumer.testing.contract.samples import LATER, Process, claim, only, outgoing, process
 
 __all__ = ["CHAPTER"]
 
@@ -50,7 +50,7 @@ async def what_is_taken_is_the_message(backend: Backend) -> None:
     message = outgoing("one", delay=LATER)
     await _publish(here, "k-1", [message])
     await backend.hasten()
-    (row,) = await here.store.outbox.take(here.worker, 10)
+    row = only(await here.store.outbox.take(here.worker, 10))
     assert row.outgoing == outgoing("one", delay=0.0)
     assert row.parked is None
     assert row.created_at > 0

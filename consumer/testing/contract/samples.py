@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -51,6 +51,9 @@ LATER = 3600.0
 """Seconds after which no case is still running."""
 TTL = 600.0
 """A worker's time-to-live that no slow machine overruns by itself."""
+
+
+T = TypeVar("T")
 
 
 class Named(Protocol):
@@ -175,10 +178,10 @@ def won(answer: Answer) -> Won:
     return answer
 
 
-def only(entries: Sequence[Taken]) -> Taken:
-    """Return the one entry that must have been taken."""
-    assert len(entries) == 1, entries
-    return entries[0]
+def only(things: Sequence[T]) -> T:
+    """Return the one of them that there must be."""
+    assert len(things) == 1, things
+    return things[0]
 
 
 def present(entry: Entry | None) -> Entry:

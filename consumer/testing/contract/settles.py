@@ -71,7 +71,7 @@ async def complete_lands_what_goes_to_embedded_topics(backend: Backend) -> None:
     conflict = landing("taken", payload=b"other", message=body(b"other"))
     await here.ended(claim(), win.token, Kind.COMPLETE, landings=[landing("new"), landing("same"), conflict])
     assert {taken.key for taken in await here.due()} == {b"taken", b"same", b"new"}
-    (born_dead,) = await here.store.operator.entries(states=[State.DEAD])
+    born_dead = only(await here.store.operator.entries(states=[State.DEAD]))
     assert (born_dead.identity, born_dead.message) == (conflict.conflict_identity, conflict.message)
 
 
@@ -177,7 +177,7 @@ async def retry_waits_for_its_delay(backend: Backend) -> None:
     assert (entry.state, entry.reason, entry.worker, entry.message) == (State.WAITING, "busy", None, BODY)
     assert entry.due_at is not None
     assert abs(entry.due_at - entry.created_at - LATER) < LATER / 10
-    (line,) = entry.story
+    line = only(entry.story)
     assert (line.event, line.token, line.attempt, line.reason) == ("retry", win.token, 1, "busy")
     assert abs(line.at - entry.created_at) < LATER / 10
     assert await here.due() == []

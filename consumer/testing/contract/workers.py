@@ -127,12 +127,12 @@ async def a_lapse_to_in_doubt(backend: Backend) -> None:
     here, gone = await process(backend), await process(backend)
     win = await gone.win(claim(message=BODY))
     await _lapsed(backend, gone, here)
-    (adopted,) = await here.store.workers.adopt(10)
+    adopted = only(await here.store.workers.adopt(10))
     assert (adopted.identity, adopted.handler, adopted.key) == (claim().identity, HANDLER, b"k-1")
     assert adopted.state is State.IN_DOUBT
     entry = await here.entry(claim())
     assert (entry.state, entry.token, entry.attempts, entry.worker) == (State.IN_DOUBT, win.token, 1, None)
-    (line,) = entry.story
+    line = only(entry.story)
     assert (line.event, line.token, line.attempt) == ("lapse", win.token, 1)
     asked = only(await here.doubts())
     assert (asked.token, asked.message) == (win.token, BODY)
@@ -146,7 +146,7 @@ async def a_lapse_to_waiting(backend: Backend) -> None:
     here, gone = await process(backend), await process(backend)
     win = await gone.win(claim(on_lapse=OnLapse.WAITING, message=BODY))
     await _lapsed(backend, gone, here)
-    (adopted,) = await here.store.workers.adopt(10)
+    adopted = only(await here.store.workers.adopt(10))
     assert adopted.state is State.WAITING
     entry = await here.entry(claim())
     assert (entry.state, entry.token, entry.attempts, entry.worker) == (State.WAITING, win.token, 1, None)
@@ -177,7 +177,7 @@ async def a_lapse_with_a_spent_budget_buries(backend: Backend) -> None:
         gone = await process(backend)
         assert only(await gone.due()).attempt == start
         await _lapsed(backend, gone, here)
-        (adopted,) = await here.store.workers.adopt(10)
+        adopted = only(await here.store.workers.adopt(10))
         assert adopted.state is (State.DEAD if start == 3 else State.WAITING)
     entry = await here.entry(landing())
     assert (entry.state, entry.attempts, entry.message, entry.due_at) == (State.DEAD, 3, BODY, None)
