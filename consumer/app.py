@@ -20,7 +20,7 @@ from consumer.path.direct import call
 from consumer.path.keying import Unkeyed, envelope_of
 from consumer.path.parts import Ending, Observer, Work
 from consumer.settings import Settings
-from consumer.worker.connect import Connections, connect
+from consumer.worker.connect import Connections, connect, under_load
 from consumer.worker.wiring import Runtime
 
 __all__ = ["App", "Running"]
@@ -102,7 +102,7 @@ class App:
             handlers: in the stead of the declared ones (tests).
         """
         self.handlers.check(given or {})
-        declared = self.handlers.declared if handlers is None else handlers
+        declared = under_load(self.handlers.declared if handlers is None else handlers, settings)
         connections = connect(self.name, settings, declared) if connections is None else connections
         store = connections.store
         await store.open()

@@ -53,7 +53,7 @@ def main() -> int:
 def _write_stream(path: Path) -> tuple[int, int]:
     """Write the stream; return how many messages it has and what its unique payments add up to."""
     chance = random.Random(SEED)  # noqa: S311 - a reproducible demo, no secret
-    payments = [
+    payments: list[dict[str, Any]] = [
         {
             "payment_id": f"p-{i:05}",
             "account": f"account-{chance.randrange(50):02}",

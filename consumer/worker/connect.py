@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consumer.brokers.address import is_embedded, kafka_bootstrap
 from consumer.declare.handlers import Handler
@@ -14,7 +14,7 @@ from consumer.ports.transport import Sink, Source
 from consumer.settings import Settings
 from consumer.stores import open_store
 
-__all__ = ["Connections", "connect"]
+__all__ = ["Connections", "connect", "under_load"]
 
 
 @dataclass(slots=True)
@@ -40,6 +40,26 @@ class Connections:
         if stop is not None:
             await stop()
         await self.store.close()
+
+
+def under_load(handlers: Sequence[Handler], settings: Settings) -> tuple[Handler, ...]:
+    """Return the handlers with the load that the settings give them; what changes a promise is not theirs to set.
+
+    Raises:
+        SettingsError: a name that no handler has, or a number below 1.
+    """
+    names = {handler.name for handler in handlers}
+    for name, most in settings.concurrency.items():
+        if name not in names:
+            raise SettingsError(
+                f"concurrency.{name}: no handler has this name; there are {', '.join(sorted(names))}"
+            )
+        if not isinstance(most, int) or most < 1:
+            raise SettingsError(f"concurrency.{name} = {most!r}: must be 1 or more")
+    return tuple(
+        replace(handler, concurrency=settings.concurrency.get(handler.name, handler.concurrency))
+        for handler in handlers
+    )
 
 
 def connect(app: str, settings: Settings, handlers: Sequence[Handler]) -> Connections:
