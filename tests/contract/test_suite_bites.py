@@ -379,7 +379,12 @@ def test_names_are_sentences_of_their_own():
 def test_a_flag_leaves_out_what_it_denies():
     every, bare = cases(EVERYTHING), cases(NOTHING)
     assert {case.name for case in bare} < {case.name for case in every}
-    assert {flag for case in every for flag in case.needs} == {"transactions", "shared", "fifo_outbox"}
+    assert {flag for case in every for flag in case.needs} == {
+        "transactions",
+        "durable",
+        "shared",
+        "fifo_outbox",
+    }
     assert not any(case.needs for case in bare)
 
 

@@ -67,7 +67,8 @@ async def a_migration_may_be_repeated(backend: Backend) -> None:
     one, two = await process(backend), await process(backend)
     await one.bring("k-1", State.DONE)
     assert await one.store.migrate(dry_run=True) == []
-    assert await asyncio.gather(one.store.migrate(), two.store.migrate()) == [[], []]
+    left, right = await asyncio.gather(one.store.migrate(), two.store.migrate())
+    assert (left, right) == ([], [])
     assert (await two.entry(claim())).state is State.DONE
 
 
