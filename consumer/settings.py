@@ -180,6 +180,8 @@ def _checked(name: str, value: Any) -> Any:
         raise SettingsError(f"{name} = {value!r}: a number is expected") from None
     if not isinstance(value, Mapping):
         raise SettingsError(f"{name} = {value!r}: a table is expected")
+    if name == "concurrency" and not all(type(most) is int for most in value.values()):
+        raise SettingsError(f"{name} = {dict(value)!r}: whole numbers are expected")
     return dict(value)
 
 

@@ -54,7 +54,7 @@ def under_load(handlers: Sequence[Handler], settings: Settings) -> tuple[Handler
             raise SettingsError(
                 f"concurrency.{name}: no handler has this name; there are {', '.join(sorted(names))}"
             )
-        if not isinstance(most, int) or most < 1:
+        if most < 1:
             raise SettingsError(f"concurrency.{name} = {most!r}: must be 1 or more")
     return tuple(
         replace(handler, concurrency=settings.concurrency.get(handler.name, handler.concurrency))
