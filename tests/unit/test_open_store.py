@@ -7,7 +7,8 @@ import builtins
 import pytest
 
 from consumer.errors import SettingsError
-from consumer.stores import open_store, redacted
+from consumer.settings import redacted
+from consumer.stores import open_store
 from consumer.stores.memory import MemoryStore
 
 
