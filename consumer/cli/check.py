@@ -1,0 +1,69 @@
+"""`consumer check APP`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from consumer.app import App
+from consumer.cli.exits import Code, Stop, guarded
+from consumer.cli.loading import load_app
+from consumer.cli.options import connection_options
+from consumer.errors import SettingsError
+from consumer.settings import Settings
+from consumer.worker.connect import connect
+from consumer.worker.wiring import check_store
+
+__all__ = ["check", "problems"]
+
+
+@click.command()
+@click.argument("app")
+@connection_options()
+@guarded
+def check(*, app: str, store: str | None, broker: str | None, config: str | None) -> None:
+    """Say everything that is wrong and can be seen without connecting: declarations, settings, URLs."""
+    found: list[str] = []
+    settings = None
+    try:
+        settings = Settings.load(config, store=store, broker=broker)
+    except SettingsError as fault:
+        found.append(str(fault))
+    loaded = load_app(app)
+    found += asyncio.run(problems(loaded, settings))
+    if found:
+        raise Stop(Code.CONFIGURATION, "\n".join(f"error: {line}" for line in found))
+    count = len(loaded.handlers.declared)
+    click.echo(f"{loaded.name}: {count} handler{'' if count == 1 else 's'}, nothing is wrong")
+
+
+async def problems(app: App, settings: Settings | None) -> list[str]:
+    """Return everything that is wrong, a line each.
+
+    Args:
+        app: what is declared.
+        settings: where it will run; `None`: they are wrong themselves.
+    """
+    found = app.handlers.problems()
+    if settings is None:
+        return found
+    names = {handler.name for handler in app.handlers.declared}
+    found += [
+        f"concurrency.{name}: there is no handler of this name"
+        for name in settings.concurrency
+        if name not in names
+    ]
+    try:
+        connections = connect(app.name, settings, app.handlers.declared)
+    except SettingsError as fault:
+        return [*found, str(fault)]
+    try:
+        for handler in app.handlers.declared:
+            try:
+                check_store(connections.store, settings.store, [handler])
+            except SettingsError as fault:
+                found.append(str(fault))
+    finally:
+        await connections.close()
+    return found

@@ -1,0 +1,106 @@
+"""Every ending as a log line, and on a terminal as a line for people."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from consumer.cli.output import printable
+from consumer.entry import State
+from consumer.message import Message
+from consumer.operate.shown import key_text
+from consumer.path.parts import Ending, Work
+
+__all__ = ["Watcher", "line_of", "trace_id"]
+
+_log = logging.getLogger("consumer.endings")
+
+_WORDS = {State.IN_DOUBT: "in doubt"}
+
+
+class Watcher:
+    """`path.parts.Observer`: logs endings, and says them.
+
+    Dead, in doubt and conflict are logged as warnings, waiting as info, done and duplicates as debug: what goes well is
+    counted elsewhere.
+
+    Args:
+        say: given a line per delivery; `None`: nobody looks.
+        log: log them; not where the same people see the lines on the same terminal.
+    """
+
+    def __init__(self, say: Callable[[str], None] | None = None, *, log: bool = True) -> None:
+        self._say = say
+        self._log = log
+
+    def ended(self, work: Work, ending: Ending, seconds: float) -> None:
+        """See `path.parts.Observer`."""
+        level = _level(ending)
+        loud = self._log and _log.isEnabledFor(level)
+        if not loud and self._say is None:
+            return
+        if work.asked and ending.state is State.RUNNING:
+            return  # it runs elsewhere and is asked about again and again: said once
+        what = _what(work, ending, seconds)
+        if loud:
+            _log.log(level, "%s: %s", work.handler.name, what, extra={"fields": _fields(work, ending)})
+        if self._say is not None:
+            self._say(line_of(work, ending, seconds))
+
+
+def line_of(work: Work, ending: Ending, seconds: float) -> str:
+    """Return a delivery's line for a terminal: `p-1 done 4 ms`, `p-2 waiting 2 s, 2 of 5`."""
+    return f"{printable(key_text(work.envelope.key))} {_what(work, ending, seconds)}"
+
+
+def trace_id(message: Message) -> str | None:
+    """Return the trace id of a `traceparent` header (W3C Trace Context, `00-<32 hex>-<16 hex>-<2 hex>`), if there is one."""
+    parts = (message.header("traceparent") or b"").split(b"-")
+    if len(parts) < 4 or len(parts[1]) != 32:
+        return None
+    try:
+        int(parts[1], 16)
+    except ValueError:
+        return None
+    return parts[1].decode().lower()
+
+
+def _what(work: Work, ending: Ending, seconds: float) -> str:
+    because = f": {printable(ending.reason)}" if ending.reason else ""
+    if ending.conflict:
+        return f"conflict, a dead letter{because}"
+    word = _WORDS.get(ending.state, ending.state.word)
+    if ending.duplicate:
+        return f"duplicate of {word}"
+    match ending.state:
+        case State.DONE:
+            return f"done {seconds * 1000:.0f} ms"
+        case State.WAITING:
+            budget = work.handler.mode.retry.attempts
+            return f"waiting {ending.delay or 0:g} s, {ending.attempt} of {budget}{because}"
+        case State.RUNNING | State.ABSENT:
+            return f"not settled{because}"
+        case _:
+            return f"{word}{because}"
+
+
+def _level(ending: Ending) -> int:
+    if ending.conflict:
+        return logging.WARNING
+    if ending.duplicate or ending.state is State.DONE:
+        return logging.DEBUG
+    return logging.INFO if ending.state in {State.WAITING, State.ABSENT} else logging.WARNING
+
+
+def _fields(work: Work, ending: Ending) -> dict[str, Any]:
+    fields = {
+        "handler": work.handler.name,
+        "tenant": work.envelope.tenant,
+        "key_hash": hashlib.sha256(work.envelope.key).hexdigest()[:8],
+        "attempt": ending.attempt,
+        "state": ending.state.word,
+    }
+    trace = trace_id(work.envelope.message)
+    return fields | ({"trace_id": trace} if trace else {})

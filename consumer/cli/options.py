@@ -1,0 +1,83 @@
+"""Options that several verbs share, and what they mean."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from consumer.cli.logs import configure
+from consumer.settings import Settings
+
+__all__ = ["connection_options", "duration", "not_blank", "one_shot_settings", "raw"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_QUIET = 60
+"""Above every level: a verb that ends at once says what is wrong itself, in one line."""
+
+
+def duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Return seconds: `90s`, `30m`, `12h`, `14d`, `2w` (a click callback)."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no duration; write 90s, 30m, 12h, 14d or 2w", ctx, param)
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def not_blank(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Return text without blanks around it, and refuse what has nothing else (a click callback)."""
+    text = value.strip()
+    if not text:
+        raise click.BadParameter("must not be empty", ctx, param)
+    return text.encode(errors="replace").decode()
+
+
+_STORE = click.option(
+    "--store",
+    metavar="URL",
+    help="sqlite:///file, postgresql://user@host/db, memory:; default: CONSUMER_STORE.",
+)
+_BROKER = click.option(
+    "--broker", metavar="URL", help="kafka://host:port[,host:port] or embedded:; default: CONSUMER_BROKER."
+)
+_CONFIG = click.option(
+    "--config",
+    metavar="FILE",
+    help="A TOML file with a table [consumer]; default: consumer.toml, where there is one.",
+)
+
+
+def connection_options(*, broker: bool = True) -> Callable[[F], F]:
+    """Return a decorator that adds `--store`, `--config` and, where it makes a difference, `--broker`."""
+
+    def add(function: F) -> F:
+        for option in (_CONFIG, *([_BROKER] if broker else []), _STORE):
+            function = option(function)
+        return function
+
+    return add
+
+
+def one_shot_settings(config: str | None, **flags: Any) -> Settings:
+    """Return the settings of a verb that ends by itself, and set up its logs: only ours, on stderr.
+
+    Args:
+        config: the file, `None`: the default one.
+        flags: by the names of the fields; `None` means not given.
+
+    Raises:
+        SettingsError: a setting is wrong.
+    """
+    settings = Settings.load(config, **flags)
+    configure(settings.log, settings.log_level, others=_QUIET)
+    return settings
+
+
+def raw(argument: str) -> bytes:
+    """Return the bytes of an argument as they were on the command line, UTF-8 or not."""
+    return os.fsencode(argument)

@@ -1,0 +1,106 @@
+"""A worker process from its start to its end: wait for store and broker, say ready, consume, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from consumer.app import App
+from consumer.cli.signals import Signals
+from consumer.errors import BrokerUnavailable, StoreUnavailable
+from consumer.path.parts import Observer
+from consumer.settings import Settings
+
+__all__ = ["serve"]
+
+_log = logging.getLogger("consumer.run")
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 5.0
+"""Seconds between attempts to start: doubled from the first to the longest."""
+
+
+async def serve(
+    app: App, settings: Settings, signals: Signals, observer: Observer, ready: Callable[[], None]
+) -> bool:
+    """Consume until a signal asks for the end.
+
+    A store or broker that is away at the start is waited for. Once ready, the worker itself goes on through absences.
+
+    Args:
+        app: what runs.
+        settings: its own.
+        signals: installed already.
+        observer: sees every ending.
+        ready: called once, when handlers are being fed.
+
+    Returns:
+        Whether everything in hand had ended.
+
+    Raises:
+        SettingsError, RegistrationError: it can never work like this.
+        Exception: a part of the worker has ended by a bug.
+    """
+    pause = FIRST_PAUSE
+    while not signals.stopping.is_set():
+        life = _Life(app, settings, signals, observer, ready)
+        try:
+            return await life.lead()
+        except (StoreUnavailable, BrokerUnavailable) as fault:
+            if life.started:
+                raise
+            _log.warning("not ready, trying again in %g s: %s", pause, fault)
+        try:
+            async with asyncio.timeout(pause):
+                await signals.stopping.wait()
+        except TimeoutError:
+            pause = min(pause * 2, LONGEST_PAUSE)
+    return True
+
+
+class _Life:
+    """One attempt to start, and what follows it."""
+
+    def __init__(
+        self, app: App, settings: Settings, signals: Signals, observer: Observer, ready: Callable[[], None]
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._signals = signals
+        self._observer = observer
+        self._ready = ready
+        self.started = False
+
+    async def lead(self) -> bool:
+        """Run; a signal during the start ends it there. In one task: resources may not be closed by another."""
+        work = asyncio.create_task(self._work(), name="worker")
+        stop = asyncio.create_task(self._signals.stopping.wait(), name="stop")
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done() and not self.started:
+                work.cancel()
+                await asyncio.wait({work})
+                return True
+            return await work
+        finally:
+            stop.cancel()
+
+    async def _work(self) -> bool:
+        async with self._app.running(self._settings, consume=True, observer=self._observer) as running:
+            self.started = True
+            self._ready()
+            await self._until_the_end(running.runtime.failed())
+        return running.clean
+
+    async def _until_the_end(self, failed: Coroutine[Any, Any, None]) -> None:
+        stop = asyncio.create_task(self._signals.stopping.wait())
+        broken = asyncio.create_task(failed)
+        try:
+            await asyncio.wait({stop, broken}, return_when=asyncio.FIRST_COMPLETED)
+            if broken.done():
+                broken.result()
+        finally:
+            stop.cancel()
+            broken.cancel()
