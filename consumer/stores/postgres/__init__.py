@@ -13,7 +13,7 @@ import msgspec
 from consumer.ports.store import Capabilities
 from consumer.stores.postgres import schema
 from consumer.stores.postgres.arrivals import PostgresArrivals
-from consumer.stores.postgres.connect import Connector
+from consumer.stores.postgres.connect import PEOPLE_TIMEOUT, Connector
 from consumer.stores.postgres.doubts import PostgresDoubts
 from consumer.stores.postgres.faults import mapped
 from consumer.stores.postgres.groups import PostgresGroups
@@ -65,7 +65,8 @@ class PostgresStore:
         self.arrivals = PostgresArrivals(self._pool, app)
         self.workers = PostgresWorkers(self._pool, app)
         self.outbox = PostgresOutbox(self._pool, app)
-        self.operator = PostgresOperator(self._pool)
+        self._people = Pool(self._connector.for_people, 1, patience=PEOPLE_TIMEOUT + 15)
+        self.operator = PostgresOperator(self._people)
         self.doubts = PostgresDoubts(self._pool, app)
 
     @property
@@ -90,6 +91,7 @@ class PostgresStore:
         """Let go of every connection. Never raises."""
         await self.groups.close()
         await self._pool.close()
+        await self._people.close()
 
     async def migrate(self, own: Sequence[str] = (), *, dry_run: bool = False) -> list[str]:
         """Bring the tables to this version, then run `own`; see `ports.store.Store.migrate`."""

@@ -16,7 +16,7 @@ __all__ = ["READY", "PostgresArrivals"]
 READY = """ready as (
     -- Per handler: with several of them in one condition the index would give no order, and all that is due be sorted.
     select d.* from unnest($2::text[]) as h(name) cross join lateral (
-        select id, state, due_at, message, reason from consumer_inbox
+        select id, state, token, due_at, message, reason from consumer_inbox
         where app = $1 and handler = h.name and due_at <= now() and state in (1, 3) and message is not null
         order by due_at limit $3 for update skip locked
     ) d

@@ -52,8 +52,15 @@ async def look(connection: Connection, claims: Sequence[Claim]) -> dict[bytes, a
     return {row["id"].bytes: row for row in rows}
 
 
-def judge(row: asyncpg.Record | None, claim: Claim) -> Answer | None:
-    """Return what a claim that meets this row is answered; `None`: the entry is its to start."""
+def judge(row: asyncpg.Record | None, claim: Claim, *, nonce: bool = True) -> Answer | None:
+    """Return what a claim that meets this row is answered; `None`: the entry is its to start.
+
+    Args:
+        row: of `look`.
+        claim: of the same identity.
+        nonce: a running entry with the claim's nonce was won by this very claim. Not in a group: what runs outside of
+            it is another's.
+    """
     if row is None:
         return None
     if row["key"] != claim.key:
@@ -61,7 +68,7 @@ def judge(row: asyncpg.Record | None, claim: Claim) -> Answer | None:
     if row["fingerprint"] != claim.fingerprint:
         return Conflicting("this key was used with another payload")
     state, stored = row["state"], row["stored"]
-    if state == State.RUNNING and row["nonce"] == claim.nonce:
+    if nonce and state == State.RUNNING and row["nonce"] == claim.nonce:
         return Won(row["token"], row["attempts"])
     if state in {State.RECEIVED, State.WAITING} and (not stored or (claim.stored and row["due"])):
         return None
@@ -74,6 +81,8 @@ async def second_look(
     won: dict[bytes, Won],
     insert: Start,
     wake: Start,
+    *,
+    nonce: bool = True,
 ) -> list[Answer]:
     """Answer all claims, of which `won` has those whose insert succeeded.
 
@@ -83,6 +92,7 @@ async def second_look(
         won: added to.
         insert: claims those that are absent (an entry may vanish after our insert has met it).
         wake: claims those that are received or waiting.
+        nonce: as in `judge`.
     """
     answers: dict[bytes, Answer] = dict(won)
     for _ in range(_ROUNDS):
@@ -92,7 +102,7 @@ async def second_look(
         rows = await look(connection, losers)
         absent, resting = [], []
         for claim in losers:
-            answer = judge(rows.get(claim.identity), claim)
+            answer = judge(rows.get(claim.identity), claim, nonce=nonce)
             if answer is not None:
                 answers[claim.identity] = answer
             elif claim.identity in rows:

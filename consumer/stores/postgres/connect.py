@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from consumer.errors import SettingsError, StoreUnavailable
-from consumer.stores import redacted
+from consumer.settings import redacted
 from consumer.stores.postgres.faults import DRIVER, one_line, settings_fault
 
 __all__ = ["LOCK_TIMEOUT", "OLDEST", "Connection", "Connector"]
@@ -27,7 +27,10 @@ CONNECT_TIMEOUT = 10.0
 """Seconds for a connection, TLS and log-in included."""
 
 STATEMENT_TIMEOUT = 30.0
-"""Seconds for a statement of our own; the longest are a purge's batch and an operator's list."""
+"""Seconds for a statement of our own: each changes at most a batch, by an index."""
+
+PEOPLE_TIMEOUT = 600.0
+"""Seconds for what people ask (a key without its handler, counts of everything): it may read the whole table."""
 
 _CHECK = "client_connection_check_interval"
 CHECK_INTERVAL = 2000
@@ -93,8 +96,10 @@ class Connector:
             {
                 **self._limits(STATEMENT_TIMEOUT),
                 "lock_timeout": LOCK_TIMEOUT,
-                # Joins with unnest() were re-planned to 5 times the cost on a table that looked small.
+                # Joins with unnest() were re-planned to 5 times the cost on a table that looked small. They are
+                # planned each time, and by the primary key alone.
                 "plan_cache_mode": "force_custom_plan",
+                "enable_seqscan": "off",
                 "jit": "off",
             }
         )
@@ -104,6 +109,11 @@ class Connector:
         """Return a connection for groups, and the lock time-out that its role or database has for handlers."""
         connection, server = await self._connect(self._limits(self._idle))
         return connection, server.lock
+
+    async def for_people(self) -> Connection:
+        """Return a connection for what operators ask: it may read whole tables, and take its time."""
+        connection, _ = await self._connect({**self._limits(PEOPLE_TIMEOUT), "lock_timeout": "2s"})
+        return connection
 
     async def plain(self) -> Connection:
         """Return a connection for migrations: no limit on locks or statements, however large the table."""

@@ -31,11 +31,11 @@ select * from asked order by was_due
 
 _RESOLVE = """
 update consumer_inbox e
-set state = $3, token = nextval('consumer_token'), nonce = null, worker = null,
-    due_at = case when $3 = 3 then now() end,
-    reason = case when $3 = 4 then null else $4::text end,
-    result = case when $3 = 4 then $5::bytea end,
-    message = case when $3 = 4 then null else e.message end
+set state = $3::smallint, token = nextval('consumer_token'), nonce = null, worker = null,
+    due_at = case when $3::smallint = 3 then now() end,
+    reason = case when $3::smallint = 4 then null else $4::text end,
+    result = case when $3::smallint = 4 then $5::bytea end,
+    message = case when $3::smallint = 4 then null else e.message end
 where e.id = $1 and e.token = $2 and e.state = 5
 returning e.app, e.attempts
 """

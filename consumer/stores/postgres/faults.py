@@ -70,14 +70,22 @@ def store_fault(error: BaseException) -> ConsumerError:
         return SchemaMismatch(f"the store's tables are not there: {one_line(error)}; run `consumer migrate`")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return SettingsError(f"store: the role may not do what it must: {one_line(error)}")
+    if isinstance(error, (asyncpg.SyntaxOrAccessError, asyncpg.DataError)):
+        # Waiting does not mend it: a mistake of ours, or a change of the tables by somebody else.
+        return ConsumerError(f"PostgreSQL refuses a statement of the store: {one_line(error)}")
     return StoreUnavailable(f"PostgreSQL: {one_line(error)}")
 
 
-def group_fault(error: BaseException) -> ConsumerError:
-    """Return what a failure of a statement of our own means inside of a group's transaction."""
+def group_fault(error: BaseException, *, closed: bool) -> ConsumerError:
+    """Return what a failure of a statement of our own means inside of a group's transaction.
+
+    Args:
+        error: as asyncpg raised it.
+        closed: the connection is closed now.
+    """
     if isinstance(error, _CONTENDED):
         return Contended(one_line(error))
-    if is_lost(error):
+    if closed or is_lost(error):
         return StoreUnavailable(f"PostgreSQL: {one_line(error)}")
     if isinstance(error, asyncpg.InFailedSQLTransactionError):
         return GroupFault("the transaction is aborted: somebody swallowed the error of a statement")

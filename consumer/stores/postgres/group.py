@@ -44,7 +44,9 @@ class PostgresGroup:
         ask: see `Ask`.
     """
 
-    def __init__(self, connection: Connection, pool: Pool, app: str, *, gate: int, lock: str, ask: Ask) -> None:
+    def __init__(
+        self, connection: Connection, pool: Pool, app: str, *, gate: int, lock: str, ask: Ask
+    ) -> None:
         self._connection = connection
         self._pool = pool
         self._app = app
@@ -148,8 +150,9 @@ class PostgresGroup:
         except GroupFault:
             raise
         except DRIVER as error:
-            self._trusted = self._trusted and not is_lost(error)
-            raise group_fault(error) from error
+            closed = self._connection.is_closed()
+            self._trusted = self._trusted and not (closed or is_lost(error))
+            raise group_fault(error, closed=closed) from error
         except BaseException:
             self._trusted = False
             raise
@@ -192,7 +195,7 @@ class PostgresGroup:
         except DRIVER as error:
             if isinstance(error, asyncpg.PostgresError) and not is_lost(error):
                 self._end(keep=True)
-                raise group_fault(error) from error
+                raise group_fault(error, closed=False) from error
             self._end(keep=False)
             raise CommitUnknown(f"the reply to COMMIT was lost: {one_line(error)}") from error
         except BaseException:

@@ -33,7 +33,7 @@ select id, token from won union all select null, length(set_config('lock_timeout
 _WAKE = f"""
 with c as (select * from {unnest(1)}),
 ready as (
-    select e.id, e.state, e.due_at, e.message, e.reason from consumer_inbox e join c on c.id = e.id
+    select e.id, e.state, e.token, e.due_at, e.message, e.reason from consumer_inbox e join c on c.id = e.id
     where e.state in (1, 3) and (e.message is null or (c.stored and e.due_at <= now()))
     order by e.id for update of e skip locked
 )
@@ -42,7 +42,7 @@ set before = e.state, state = 4, token = nextval('consumer_token'), attempts = e
     on_lapse = c.on_lapse, budget = c.budget, due_at = null, message = null, reason = null, nonce = null
 from ready r, c
 where e.id = r.id and c.id = e.id
-returning e.id, e.token, e.attempts, r.state, r.due_at, r.message, r.reason
+returning e.id, e.token, e.attempts, r.state, r.token as was, r.due_at, r.message, r.reason
 """
 
 _DUE = f"""
@@ -52,7 +52,7 @@ with {READY}, claimed as (
         due_at = null, message = null, reason = null, nonce = null
     from ready r where e.id = r.id
     returning e.id, e.tenant, e.handler, e.key, e.fingerprint, e.token, e.attempts, e.keyed,
-              r.state, r.due_at, r.message, r.reason
+              r.state, r.token as was, r.due_at, r.message, r.reason
 )
 select * from claimed order by due_at
 """
@@ -78,9 +78,10 @@ _FORGET = "delete from consumer_inbox where id = any($1::uuid[]) and state = 4"
 
 _GIVE_BACK = """
 update consumer_inbox e
-set state = c.state, due_at = c.due_at, message = c.message, reason = c.reason, attempts = e.attempts - 1
-from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::bytea[], $5::text[])
-    as c(id, state, due_at, message, reason)
+set state = c.state, token = c.token, due_at = c.due_at, message = c.message, reason = c.reason,
+    attempts = e.attempts - 1
+from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::timestamptz[], $5::bytea[], $6::text[])
+    as c(id, state, token, due_at, message, reason)
 where e.id = c.id and e.state = 4
 """
 
@@ -115,7 +116,7 @@ class GroupEntries:
         won = await self._insert(claims)
         if len(won) == len(claims):
             return [won[claim.identity] for claim in claims]
-        return await second_look(self._connection, claims, won, self._insert_again, self._wake)
+        return await second_look(self._connection, claims, won, self._insert_again, self._wake, nonce=False)
 
     async def due(self, handlers: Sequence[str], limit: int) -> list[Taken]:
         """See `ports.inbox.Group.due`."""
@@ -143,7 +144,7 @@ class GroupEntries:
         if inserted:
             await self._connection.execute(_FORGET, uuids(inserted))
         if woken:
-            columns = ("id", "state", "due_at", "message", "reason")
+            columns = ("id", "state", "was", "due_at", "message", "reason")
             await self._connection.execute(_GIVE_BACK, *([row[name] for row in woken] for name in columns))
 
     async def fill(self, results: Sequence[tuple[bytes, bytes]]) -> None:

@@ -164,9 +164,13 @@ def _sql(settles: bool, sends: bool, claims: bool) -> str:
 
     # Every variant names both, so that the numbering is one.
     parts = ["asked as (select $1::bigint as worker, $2::text as app)"]
+    if claims:
+        parts.append(_ME_OPEN)
     answers = []
     if settles:
-        parts.append(_SETTLE.format(arrays=arrays("uuid", "bigint", "bytea")))
+        # Refused claims refuse the whole turn.
+        when = " and exists (select from me)" if claims else ""
+        parts.append(_SETTLE.format(arrays=arrays("uuid", "bigint", "bytea"), when=when))
         answers.append(f"select {_DONE} as what, id, 0::bigint as token from settled")
     if sends:
         kinds = ("uuid", "uuid", "smallint", "text", "bytea", "bytea", "bytea", "float8")
@@ -182,7 +186,7 @@ _SETTLE = """settled as (
     update consumer_inbox e
     set state = 4, result = s.result, reason = null, due_at = null, worker = null, nonce = null, message = null
     from unnest({arrays}) as s(id, token, result)
-    where e.id = s.id and e.token = s.token and e.state = 2
+    where e.id = s.id and e.token = s.token and e.state = 2{when}
     returning e.id
 )"""
 
@@ -198,9 +202,7 @@ _SENDS = """sent as (
 # Closing a worker takes its row FOR UPDATE: it waits for this lock, and this lock waits for it. A beat waits for neither.
 _ME_OPEN = "me as (select id from consumer_workers where id = $1 and state = 'open' for key share)"
 
-_CLAIMS = (
-    _ME_OPEN
-    + """, won as (
+_CLAIMS = """won as (
     insert into consumer_inbox (id, token, created_at, worker, nonce, state, on_lapse, attempts, budget,
                                 fingerprint, app, tenant, handler, key, message)
     select c.id, nextval('consumer_token'), now(), $1, c.nonce, 2, c.on_lapse, 1, c.budget,
@@ -210,7 +212,6 @@ _CLAIMS = (
     on conflict (id) do nothing
     returning id, token
 )"""
-)
 
 _WAKE = f"""
 with {_ME_OPEN}, c as (select * from {unnest(2)}),

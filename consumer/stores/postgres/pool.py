@@ -32,10 +32,14 @@ class Pool:
     Args:
         connect: makes one.
         size: how many there may be at once.
+        patience: seconds for a call; see `CALL_TIMEOUT`.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], size: int, *, patience: float = CALL_TIMEOUT
+    ) -> None:
         self._connect = connect
+        self._patience = patience
         self._free = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
@@ -121,7 +125,7 @@ class Pool:
 
     async def _once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         try:
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with asyncio.timeout(self._patience):
                 connection = await self.acquire()
                 try:
                     with mapped():
@@ -133,6 +137,6 @@ class Pool:
                     self.discard(connection)
                     raise
         except TimeoutError:
-            raise StoreUnavailable(f"PostgreSQL has not answered for {CALL_TIMEOUT:.0f} s") from None
+            raise StoreUnavailable(f"PostgreSQL has not answered for {self._patience:.0f} s") from None
         self.release(connection)
         return result

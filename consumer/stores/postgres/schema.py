@@ -41,6 +41,9 @@ create table consumer_inbox (
 comment on table consumer_inbox is 'one entry per app, tenant, handler and key; see consumer/entry.py';
 create index consumer_inbox_due on consumer_inbox (app, handler, due_at) where due_at is not null;
 create index consumer_inbox_created on consumer_inbox (created_at);
+-- Only what runs has a worker: without this index every sweep for orphans would read the whole table. Its predicate
+-- does not name the state, so that no plan for a settle can prefer it to the primary key.
+create index consumer_inbox_running on consumer_inbox (worker) where worker is not null;
 
 create table consumer_story (
     seq bigint generated always as identity primary key,

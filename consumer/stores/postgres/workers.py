@@ -11,7 +11,7 @@ __all__ = ["PostgresWorkers"]
 
 _FORGOTTEN = """
 delete from consumer_workers w where app = $1 and state <> 'open' and beat_at < now() - interval '7 days'
-    and not exists (select from consumer_inbox e where e.worker = w.id and e.state = 2)
+    and not exists (select from consumer_inbox e where e.worker = w.id)
 """
 _OPEN = "insert into consumer_workers (app, about, ttl) values ($1, $2, $3) returning id"
 
@@ -40,7 +40,7 @@ update consumer_workers w set state = 'unclean' from gone where w.id = gone.id
 """
 _HOLDERS = """
 select w.id from consumer_workers w where w.app = $1 and w.state = 'unclean'
-    and exists (select from consumer_inbox e where e.worker = w.id and e.state = 2)
+    and exists (select from consumer_inbox e where e.worker = w.id)
 order by w.id
 """
 
@@ -49,7 +49,7 @@ _ADOPT = """
 with orphans as (
     select e.id from consumer_inbox e
     join consumer_workers w on w.id = e.worker
-    where e.state = 2 and w.app = $1 and w.state <> 'open'
+    where e.worker is not null and e.state = 2 and w.app = $1 and w.state <> 'open'
     order by e.id limit $2 for update of e skip locked
 ), lapsed as (
     update consumer_inbox e
