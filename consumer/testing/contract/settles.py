@@ -417,3 +417,19 @@ async def a_landing_of_a_settle_may_be_repeated_by_a_broker(backend: Backend) ->
     await here.ended(claim(), win.token, Kind.COMPLETE, landings=[landing("next")])
     assert await here.store.arrivals.land([landing("next")]) == [Landed.DUPLICATE]
     assert only(await here.due()).key == b"next"
+
+
+@CHAPTER.case()
+async def no_reason_stops_a_batch(backend: Backend) -> None:
+    """An exception's text may hold what a column of text refuses: it is kept as well as it can be."""
+    here = await process(backend)
+    for number, reason in enumerate(("left\x00right", "left\ud800right")):
+        dead, done = claim(f"dead-{number}"), claim(f"done-{number}")
+        tokens = [(await here.win(wish)).token for wish in (dead, done)]
+        settles = [end(dead, tokens[0], Kind.BURY, reason=reason), end(done, tokens[1], Kind.COMPLETE)]
+        settled, _ = await here.store.inbox.turn(here.worker, settles, [])
+        assert settled == [Settled.OK, Settled.OK]
+        kept = (await here.entry(dead)).reason or ""
+        assert kept.startswith("left")
+        assert kept.endswith("right")
+        assert (await here.entry(done)).state is State.DONE
