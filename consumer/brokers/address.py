@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from consumer.errors import SettingsError
+from consumer.settings import redacted
 
 __all__ = ["is_embedded", "kafka_bootstrap"]
 
@@ -26,7 +27,10 @@ def kafka_bootstrap(url: str) -> str:
         SettingsError: it is not such a URL; the text quotes the part that is wrong.
     """
     if not url.startswith(_KAFKA):
-        raise SettingsError(f"broker {url!r}: {_EXPECTED}")
+        raise SettingsError(f"broker {redacted(url)!r}: {_EXPECTED}")
+    if "@" in url:
+        # Not quoted any further: what stands before it may be a password.
+        raise SettingsError(f"broker {redacted(url)!r}: holds more than host:port; {_EXPECTED}")
     servers = [server.strip() for server in url.removeprefix(_KAFKA).removesuffix("/").split(",")]
     for server in servers:
         _check(url, server)
@@ -38,7 +42,7 @@ def _check(url: str, server: str) -> None:
     host, colon, port = server.rpartition(":")
     if not colon or not host:
         raise SettingsError(f"broker {url!r}: {server!r} is not host:port; {_EXPECTED}")
-    if any(sign in server for sign in "@/?# "):
+    if any(sign in server for sign in "/?# "):
         raise SettingsError(f"broker {url!r}: {server!r} holds more than host:port; {_EXPECTED}")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise SettingsError(f"broker {url!r}: an IPv6 address needs brackets, as in [::1]:9092")
