@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
@@ -17,11 +18,13 @@ from consumer.errors import (
     BrokerUnavailable,
     ConsumerError,
     RegistrationError,
+    SchemaMismatch,
     SettingsError,
     StoreUnavailable,
 )
+from consumer.settings import redacted
 
-__all__ = ["MEANINGS", "PATIENCE", "Code", "Stop", "guarded", "patiently"]
+__all__ = ["MEANINGS", "PATIENCE", "Code", "Stop", "guarded", "migrate_hint", "patiently"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,6 +98,21 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
             _leave(Code.BUG, traceback.format_exc().rstrip())
 
     return wrapper
+
+
+@contextlib.contextmanager
+def migrate_hint(app: str, store: str | None) -> Iterator[None]:
+    """Complete the text of a `SchemaMismatch` to the command that mends it, as it would be typed here.
+
+    Args:
+        app: as given on the command line.
+        store: as given on the command line; `None`: it was not.
+    """
+    try:
+        yield
+    except SchemaMismatch as fault:
+        command = f"consumer migrate {app}" + (f" --store {redacted(store)}" if store else "")
+        raise SchemaMismatch(str(fault).replace("`consumer migrate`", f"`{command}`")) from None
 
 
 async def patiently(what: str, work: Coroutine[Any, Any, T]) -> T:

@@ -11,6 +11,7 @@ from typing import Any
 
 from consumer.app import App
 from consumer.declare.complaints import did_you_mean
+from consumer.declare.handlers import Handlers
 from consumer.errors import RegistrationError
 
 __all__ = ["load_app"]
@@ -38,9 +39,9 @@ def load_app(name: str) -> App:
         except AttributeError:
             raise RegistrationError(f"{name!r}: {_nothing(found, attribute, module_name)}") from None
     if not isinstance(found, App):
-        kind = type(found).__name__
-        hint = '; give it to an App: App("shop", handlers)' if kind == "Handlers" else ""
-        raise RegistrationError(f"{name!r}: is a {kind}, not an App{hint}")
+        what = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
+        hint = '; give it to an App: App("shop", handlers)' if isinstance(found, Handlers) else ""
+        raise RegistrationError(f"{name!r}: is {what}, not an App{hint}")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import click
 
 from consumer.app import App
-from consumer.cli.exits import guarded
+from consumer.cli.exits import guarded, migrate_hint
 from consumer.cli.loading import load_app
 from consumer.cli.options import connection_options, one_shot_settings, raw
 from consumer.cli.publishing import batches, lines_of, publisher
@@ -82,7 +82,8 @@ def publish(
     values = [raw(json)] if json is not None else lines_of(file) if file is not None else []
     with _progress(file) as advance:
         groups = batches(_counted(values, advance), topic, pairs, key_field or ordering_key_field)
-        published = asyncio.run(_publish_all(loaded, settings, topic, groups))
+        with migrate_hint(app, store):
+            published = asyncio.run(_publish_all(loaded, settings, topic, groups))
     click.echo(f"published {published}")
 
 

@@ -10,14 +10,14 @@ import sys
 import click
 
 from consumer.app import App
-from consumer.cli.exits import Code, guarded
+from consumer.cli.exits import Code, guarded, migrate_hint
 from consumer.cli.loading import load_app
 from consumer.cli.logs import configure
 from consumer.cli.observer import Watcher
 from consumer.cli.options import connection_options
 from consumer.cli.serving import serve
 from consumer.cli.signals import Signals, end_now
-from consumer.errors import SchemaMismatch, SettingsError
+from consumer.errors import SettingsError
 from consumer.settings import Settings, redacted
 
 __all__ = ["run"]
@@ -71,10 +71,8 @@ def run(
             f"processes = {settings.processes}: more than one is not built yet; start the command several times"
         )
     loaded = load_app(app)
-    try:
+    with migrate_hint(app, store):
         asyncio.run(_main(loaded, settings))
-    except SchemaMismatch as fault:
-        raise SchemaMismatch(str(fault).replace("`consumer migrate`", f"`consumer migrate {app}`")) from None
 
 
 async def _main(app: App, settings: Settings) -> None:

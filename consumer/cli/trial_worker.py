@@ -22,8 +22,7 @@ from consumer.cli.observer import Watcher
 from consumer.cli.signals import end_now
 from consumer.declare.handlers import Handler
 from consumer.settings import Settings
-from consumer.worker.connect import connect
-from consumer.worker.wiring import LONGEST_SQLITE_TIMEOUT, Runtime
+from consumer.worker.wiring import LONGEST_SQLITE_TIMEOUT
 
 __all__ = ["watched"]
 
@@ -45,7 +44,7 @@ def watched(handler: Handler, name: str, journal: str, *, kill: bool) -> Handler
 
     Args:
         handler: as declared.
-        name: of the handler that is tried; others are only kept from subscribing to its topics a second time.
+        name: of the handler that is tried; others run as they are.
         journal: a file, a line per start.
         kill: SIGKILL this process when the function is over, whatever it returned or raised.
     """
@@ -70,21 +69,15 @@ async def _run(app: App, handlers: list[Handler], url: str) -> None:
     settings = Settings(store=url, broker="embedded:", worker_ttl=_TTL, grace=_GRACE)
     stopping = asyncio.Event()
     threading.Thread(target=_listen, args=(asyncio.get_running_loop(), stopping), daemon=True).start()
-    connections = connect(app.name, settings, handlers)
-    await connections.store.open()
-    runtime = Runtime(
-        app.name, handlers, app.handlers.resources, settings, connections=connections, observer=Watcher()
-    )
-    await runtime.open()
-    await runtime.start()
-    stop = asyncio.create_task(stopping.wait())
-    failed = asyncio.create_task(runtime.failed())
-    await asyncio.wait({stop, failed}, return_when=asyncio.FIRST_COMPLETED)
-    clean = stop.done() and await runtime.drain(settings.grace)
-    if not clean:
+    async with app.running(settings, consume=True, handlers=handlers, observer=Watcher()) as running:
+        stop = asyncio.create_task(stopping.wait())
+        failed = asyncio.create_task(running.runtime.failed())
+        await asyncio.wait({stop, failed}, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            failed.result()
+        failed.cancel()
+    if not running.clean:
         end_now(1)
-    await runtime.close(clean=True)
-    await connections.close()
 
 
 def _listen(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
