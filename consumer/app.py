@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from consumer.declare.context import HeaderItems
 from consumer.declare.handlers import Handler, Handlers
-from consumer.declare.names import check_topic, name_fault
+from consumer.declare.names import name_fault
+from consumer.declare.outgoing import HeaderItems, outgoing_of
 from consumer.errors import BrokerUnavailable, ConsumerError, RegistrationError, SettingsError
 from consumer.message import Message, Outgoing
 from consumer.path.direct import call
@@ -169,16 +169,10 @@ class Running:
             BrokerUnavailable, StoreUnavailable: it is not known whether it was taken; publishing it again is safe, the
                 handler's key takes care of the second one.
             ConsumerError: the sink refuses it for good.
+            ValueError, TypeError: an argument is out of range; nothing was published.
         """
-        check_topic(topic)
-        pairs = headers.items() if isinstance(headers, Mapping) else headers
-        outgoing = Outgoing(
-            uuid.uuid4().bytes,
-            topic,
-            value if isinstance(value, bytes) else msgspec.json.encode(value),
-            tuple((name, text.encode() if isinstance(text, str) else text) for name, text in pairs),
-            ordering_key,
-            delay,
+        outgoing = outgoing_of(
+            uuid.uuid4().bytes, topic, value, ordering_key=ordering_key, headers=headers, delay=delay
         )
         await self.publish_all([outgoing])
 
@@ -225,8 +219,10 @@ class Running:
         ending = await self.ending_of_call(handler, payload, tenant)
         if ending.result is None:
             return None
-        returns = handler.asks.returns
-        return msgspec.json.decode(ending.result, type=Any if returns is inspect.Signature.empty else returns)
+        try:
+            return msgspec.json.decode(ending.result, type=_returned(handler))
+        except TypeError:
+            return msgspec.json.decode(ending.result)  # a union that JSON cannot tell apart: plain values
 
     async def ending_of_call(self, handler: Handler, payload: Any, tenant: str = "public") -> Ending:
         """As `call`, for callers that need the stored bytes and whether they are a replay."""
@@ -243,6 +239,11 @@ class Running:
         ending = await asyncio.shield(task)
         self.runtime.look_for_due()
         return ending
+
+
+def _returned(handler: Handler) -> Any:
+    returns = handler.asks.returns
+    return Any if returns is inspect.Signature.empty else returns
 
 
 class _Silent:

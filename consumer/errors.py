@@ -6,6 +6,8 @@ said by a handler (`Retry`, `Reject`), a fault that somebody must mend, or the a
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 __all__ = [
     "BrokerUnavailable",
     "CommitUnknown",
@@ -63,21 +65,21 @@ class BrokerUnavailable(ConsumerError):
 # --- said by a handler ------------------------------------------------------------------------------------------------
 
 
-class Retry(Exception):  # noqa: N818 - it is what the handler says, not a fault of anybody
+class Retry(Exception):
     """Raised by a handler: this attempt had no effect, try again later.
 
     Args:
         reason: shown to people beside the entry.
-        after: seconds until the next attempt; by default the handler's `Backoff` decides. It counts as an attempt.
+        after: seconds (or a timedelta) until the next attempt; by default the handler's `Backoff` decides. It counts as an attempt.
     """
 
-    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+    def __init__(self, reason: str = "", *, after: float | timedelta | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.after = after
+        self.after = after.total_seconds() if isinstance(after, timedelta) else after
 
 
-class Reject(Exception):  # noqa: N818 - it is what the handler says, not a fault of anybody
+class Reject(Exception):
     """Raised by a handler: this attempt had no effect and no later one can have any. The entry becomes a dead letter.
 
     Args:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from consumer.declare.names import check_topic
+from consumer.declare.outgoing import HeaderItems, outgoing_of
 from consumer.errors import ConsumerError
-from consumer.message import Headers, Message, Outgoing
+from consumer.message import Message, Outgoing
 from consumer.rules import keys
-from consumer.rules.decode import LONGEST_BODY
 
 __all__ = ["Context", "Done", "HeaderItems", "NotDone", "Publish", "Reconciled", "Unknown"]
 
 R = TypeVar("R")
-
-HeaderItems = Mapping[str, bytes | str] | Iterable[tuple[str, bytes | str]]
-"""Headers as a handler writes them: text is encoded as UTF-8."""
-
-_encode = msgspec.json.Encoder().encode
-
-_OF_THE_SINK = frozenset({"message-id", "message-sequence", "ordering-key"})
 
 
 class Context:
@@ -102,35 +94,21 @@ class Context:
         """
         if self._over:
             raise ConsumerError(f"publish({topic!r}) after its attempt was over: nothing would commit it")
-        check_topic(topic)
-        body = _body(topic, value)
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        if not 0 <= seconds < float("inf"):
-            raise ValueError(f"publish({topic!r}): delay must be 0 or more seconds, not {delay}")
-        if ordering_key is not None and not ordering_key:
-            raise ValueError(
-                f"publish({topic!r}): ordering_key is empty; leave it out where there is no order"
-            )
-        out = Outgoing(
+        out = outgoing_of(
             keys.outgoing_id(self._identity, len(self._published)),
             topic,
-            body,
-            self._headers(topic, headers),
-            ordering_key,
-            seconds,
+            value,
+            ordering_key=ordering_key,
+            headers=headers,
+            delay=delay,
         )
+        if self.tenant != "public" and not any(name == "tenant" for name, _ in out.headers):
+            out = msgspec.structs.replace(out, headers=(*out.headers, ("tenant", self.tenant.encode())))
         self._published.append(out)
 
     def revoke(self) -> None:
         """End the attempt: from now on `publish` raises."""
         self._over = True
-
-    def _headers(self, topic: str, given: HeaderItems) -> Headers:
-        pairs = given.items() if isinstance(given, Mapping) else given
-        headers: Headers = tuple((name, _header(topic, name, value)) for name, value in pairs)
-        if self.tenant == "public" or any(name == "tenant" for name, _ in headers):
-            return headers
-        return (*headers, ("tenant", self.tenant.encode()))
 
 
 class Publish(msgspec.Struct, frozen=True):
@@ -164,28 +142,3 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 Reconciled = Done[Any] | NotDone | Unknown
-
-
-def _header(topic: str, name: str, value: object) -> bytes:
-    if not name:
-        raise ValueError(f"publish({topic!r}): a header without a name")
-    if name in _OF_THE_SINK:
-        raise ValueError(f"publish({topic!r}): the header {name!r} is written by the sink")
-    if isinstance(value, str):
-        return value.encode()
-    if not isinstance(value, bytes):
-        raise ValueError(  # noqa: TRY004 - one type for every wrong argument
-            f"publish({topic!r}): the header {name!r} must be text or bytes, not {type(value).__name__}"
-        )
-    return value
-
-
-def _body(topic: str, value: Any) -> bytes:
-    if value is None:
-        raise ValueError(
-            f"publish({topic!r}): None is no value (a tombstone cannot be published; JSON's null is b'null')"
-        )
-    body = bytes(value) if isinstance(value, bytes | bytearray | memoryview) else _encode(value)
-    if len(body) > LONGEST_BODY:
-        raise ValueError(f"publish({topic!r}): {len(body)} bytes, at most {LONGEST_BODY} are allowed")
-    return body

@@ -128,9 +128,9 @@ async def attempt(
 def _unsuccessful(error: BaseException, timeout: float, *, expired: bool) -> tuple[Outcome, str]:
     """Name the outcome of an attempt that has raised: only `Retry` and `Reject` declare that it had no effect."""
     if isinstance(error, Retry):
-        return Outcome.RETRY, error.reason or "Retry"
+        return Outcome.RETRY, _kept(error.reason) or "Retry"
     if isinstance(error, Reject):
-        return Outcome.REJECT, error.reason
+        return Outcome.REJECT, _kept(error.reason)
     if isinstance(error, TimeoutError) and expired:
         return Outcome.TIMED_OUT, f"no result within {timeout:g} s"
     return Outcome.RAISED, one_line(error)
@@ -147,6 +147,11 @@ def stopped() -> Verdict:
 
 
 def one_line(error: BaseException) -> str:
-    """Return `Type: text` on one line, for people."""
-    text = " ".join(str(error).split())
+    """Return `Type: text` on one line, for people; what no store can keep (NUL, lone surrogates) is replaced."""
+    text = _kept(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _kept(reason: str) -> str:
+    """Return a reason as every store can keep it: one line, no NUL, no lone surrogates."""
+    return " ".join(reason.replace("\0", " ").split()).encode("utf-8", "replace").decode()

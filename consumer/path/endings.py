@@ -40,7 +40,9 @@ def settle_of(work: Work, won: Won, verdict: Verdict, router: Router) -> Settle:
         # Not before the time-out has passed once more: a handler that ignores its cancellation may still be at work.
         late = work.handler.timeout if verdict.outcome is Outcome.TIMED_OUT else FIRST_QUESTION
         return Settle(identity, won.token, Kind.DOUBT, reason=verdict.reason, delay=late, message=message)
-    delay = mode.retry.delay(won.attempt) if verdict.after is None else verdict.after
+    # a delay that is none (negative, NaN, infinite) is a slip of the handler's author, not a reason to lose the message
+    asked = verdict.after is not None and 0 <= verdict.after < float("inf")
+    delay = verdict.after if asked else mode.retry.delay(won.attempt)
     return Settle(identity, won.token, Kind.RETRY, reason=verdict.reason, delay=delay, message=message)
 
 

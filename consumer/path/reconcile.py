@@ -63,6 +63,10 @@ async def _ask(parts: Parts, handler: Handler, entry: Taken) -> Resolution | Non
         ):
             answer = await handler.reconcile(ctx, resources)
         if isinstance(answer, Done):
+            for out in answer.publish:
+                ctx.publish(
+                    out.topic, out.value, ordering_key=out.ordering_key, headers=out.headers, delay=out.delay
+                )
             outgoing, landings = parts.router.route(ctx.published)
             return Resolution(
                 entry.identity,

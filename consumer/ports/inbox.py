@@ -22,16 +22,20 @@ class Inbox(Protocol):
         Settles. Every kind but `ATTACH` changes the entry only while it is `RUNNING` with the same token; otherwise the
         answer is `LOST` and nothing is changed. Exception: `COMPLETE`, `RETRY` and `BURY` are also accepted on an entry
         that is `IN_DOUBT` with the same token (a late settlement; story line `late`). A `COMPLETE` refused because a
-        resolution has raised the token adds the story line `second_effect_suspected`.
+        resolution has raised the token adds the story line `second_effect_suspected`: only where a resolution ended that very
+        token, so the story line of a resolution carries the token that it ended.
 
         - `COMPLETE`: done, with the result; inserts `outgoing`, lands `landings` as `Arrivals.land` does; due time, worker
           and message are cleared (nothing reads the bytes of a done entry).
-        - `RETRY`: waiting, due after `delay`; but when `attempts >= budget` it is buried with the same reason. Story.
+        - `RETRY`: waiting, due after `delay`; but when `attempts >= budget` it is buried with the same reason (story line
+          `bury`). Story.
         - `DOUBT`: in doubt; due (for reconcile) after `delay`, never when `None`. Story.
         - `BURY`: dead. Story.
         - `RELEASE`: the state before the claim (received, waiting, or no row at all); the attempt is not counted; due now.
         - `ATTACH`: stores `message` on an entry that is waiting, in doubt or dead and holds no bytes. `OK` also where it
           holds them already; `LOST` in any other state.
+        A settle that is answered `OK` because it finds its own state and token still stores the bytes that the entry lacks:
+        what is acknowledged next must hold them. Reasons are kept as well as the store can (NUL, lone surrogates).
         A `message` given with any kind is stored (except with `COMPLETE` and `RELEASE`); an entry never loses its bytes
         before it is done.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -52,11 +53,16 @@ class Workers(Protocol):
         """
         ...
 
-    async def adopt(self, limit: int) -> list[Adopted]:
+    async def adopt(self, limit: int, patience: Mapping[str, float] | None = None) -> list[Adopted]:
         """Apply `on_lapse` to up to `limit` running entries of closed workers; each gets the story line `lapse`.
 
-        `IN_DOUBT`: in doubt, due at once for reconcile (plus nothing). `WAITING`: waiting and due now, the attempt
-        counts; dead where `attempts >= budget`. The token stays: a late settlement of an in-doubt entry is accepted.
+        `IN_DOUBT`: in doubt, due for reconcile after its patience. `WAITING`: waiting and due now, the attempt counts; dead
+        where `attempts >= budget`. The token stays: a late settlement of an in-doubt entry is accepted.
+
+        Args:
+            limit: how many at most.
+            patience: per handler, seconds from now before `reconcile` may be asked: its time-out, for a worker that is
+                only paused may still be running it. 0 where it is not named.
         """
         ...
 

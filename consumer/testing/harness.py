@@ -20,8 +20,8 @@ from typing import Any, Self
 import msgspec
 
 from consumer.app import App, Running
-from consumer.declare.context import HeaderItems
 from consumer.declare.handlers import Handler
+from consumer.declare.outgoing import HeaderItems
 from consumer.entry import Entry, Landing, State, StoryLine
 from consumer.errors import ConsumerError
 from consumer.message import Message, Outgoing
@@ -30,8 +30,8 @@ from consumer.path.routing import Router
 from consumer.ports.store import Store
 from consumer.ports.transport import Published
 from consumer.settings import Settings
-from consumer.worker.connect import Connections
 from consumer.stores import open_store
+from consumer.worker.connect import Connections
 
 __all__ = ["Harness", "Story"]
 

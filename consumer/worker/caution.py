@@ -7,6 +7,8 @@ one, has had its attempt counted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from consumer.path.parts import Work
 from consumer.ports.workers import Workers
 
@@ -31,16 +33,21 @@ class Caution:
         self._alarmed = False
         self._due_drained = True
 
-    async def look(self, workers: Workers, me: int, unclean: bool) -> None:
+    async def look(
+        self, workers: Workers, me: int, *, unclean: bool, before: Mapping[int, float] | None = None
+    ) -> None:
         """Compare the other workers' signs of life with those seen before.
 
         Args:
             workers: the store's.
             me: this process' worker.
             unclean: a lapsed worker was found since the last look.
+            before: `Workers.others` as they were just before the lapsed were closed: one that had claimed nothing when
+                it died (its group was rolled back) is in no list of the unclean, and this is the last trace of it.
         """
         others = await workers.others(me)
         vanished = (self._beats.keys() - others.keys()) - self._proven
+        vanished |= (before or {}).keys() - others.keys()
         proven = {w for w, beat in others.items() if w in self._beats and beat > self._beats[w]}
         self._proven = proven
         self._beats = others

@@ -88,7 +88,7 @@ def connect(app: str, settings: Settings, handlers: Sequence[Handler]) -> Connec
             raise SettingsError(f"topics.{topic} = {url!r}: a second broker cannot be used; write embedded:")
     bootstrap = kafka_bootstrap(settings.broker)
     try:
-        from consumer.brokers.kafka import KafkaSink, KafkaSource
+        from consumer.brokers.kafka import KafkaSink, KafkaSource  # noqa: PLC0415 - only who uses Kafka needs aiokafka
     except ModuleNotFoundError:
         raise SettingsError(
             f"broker = {settings.broker!r} needs aiokafka: pip install 'idempotent-consumer[kafka]'"

@@ -69,6 +69,7 @@ class Lanes:
         parts: Parts,
         handlers: Sequence[Handler],
         in_hand: InHand,
+        *,
         caution: Caution,
         permitted: Callable[[], bool],
         landed: Callable[[], None],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from consumer.errors import BrokerUnavailable, StoreUnavailable
@@ -79,8 +80,6 @@ class Relay:
         return len(pending)
 
     async def _woken(self) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), POLL)
-        except TimeoutError:
-            pass
         self._wake.clear()

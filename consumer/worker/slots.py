@@ -6,10 +6,10 @@ One loop asks the store: it settles what has finished and claims, in the same co
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from consumer.declare.handlers import Handler
 from consumer.entry import Claim, Taken, Won
@@ -61,6 +61,7 @@ class Slots:
         parts: Parts,
         handlers: Sequence[Handler],
         in_hand: InHand,
+        *,
         size: int,
         permitted: Callable[[], bool],
         landed: Callable[[], None],
@@ -119,10 +120,18 @@ class Slots:
     async def idle(self) -> None:
         """Wait until nothing runs and all is settled (handlers that ignore their cancellation apart)."""
         while self._finished or self._unanswered or self.running > self.stuck:
-            await asyncio.sleep(0.02)
+            await self._parts.clock.sleep(0.02)
+
+    def claim_anew(self) -> None:
+        """The worker was replaced: a claim whose reply was lost belonged to the closed one, and is asked with a new nonce."""
+        if self._unanswered is not None:
+            finished, wanted, _ = self._unanswered
+            self._finished = [*finished, *self._finished]
+            self._wanted.extendleft(reversed(wanted))
+            self._unanswered = None
 
     def cancel(self) -> None:
-        """Ask every running handler to stop: the grace is over."""
+        """Ask every running handler to stop: the grace is over, or the worker was closed."""
         for slot in self._slots.values():
             if slot.task is not None and not slot.task.done():
                 slot.task.cancel()
@@ -142,10 +151,8 @@ class Slots:
                 await self._woken()
 
     async def _woken(self) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), 0.25)
-        except TimeoutError:
-            pass
         self._wake.clear()
 
     def _may_start(self) -> bool:

@@ -42,6 +42,7 @@ class Sweep:
         parts: Parts,
         store: Store,
         handlers: Sequence[Handler],
+        *,
         caution: Caution,
         held: Callable[[], dict[bytes, int]],
         look_for_due: Callable[[], None],
@@ -83,17 +84,21 @@ class Sweep:
 
     async def adopt(self) -> None:
         """Close lapsed workers, then apply their entries' lapse rule."""
+        before = await self._store.workers.others(self._parts.worker)
         unclean = await self._store.workers.lapse()
         adopted_any = False
-        while unclean:
-            adopted = await self._store.workers.adopt(ADOPT_BATCH)
+        patience = {handler.name: handler.timeout for handler in self._reconcilable}
+        while True:
+            adopted = await self._store.workers.adopt(ADOPT_BATCH, patience)
             for entry in adopted:
                 level = logging.WARNING if entry.state is State.IN_DOUBT else logging.INFO
                 _log.log(level, "%s: an entry of a dead worker is %s now", entry.handler, entry.state.word)
             adopted_any = adopted_any or bool(adopted)
             if len(adopted) < ADOPT_BATCH:
                 break
-        await self._caution.look(self._store.workers, self._parts.worker, bool(unclean))
+        await self._caution.look(
+            self._store.workers, self._parts.worker, unclean=bool(unclean), before=before
+        )
         if adopted_any:
             self._look_for_due()
 

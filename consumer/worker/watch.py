@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger("consumer.watch")
 
 
-class Abandoned(Exception):  # noqa: N818 - what happened to the attempt
+class Abandoned(Exception):
     """A handler still runs although its time-out and the grace are over. Its transaction was rolled back.
 
     Args:

@@ -18,8 +18,8 @@ from consumer.path.parts import Observer, Parts, Work
 from consumer.ports.store import Store
 from consumer.ports.transport import Clock
 from consumer.settings import Settings
-from consumer.worker.connect import Connections
 from consumer.worker.caution import Caution
+from consumer.worker.connect import Connections
 from consumer.worker.inhand import InHand
 from consumer.worker.intake import Intake
 from consumer.worker.lanes import Lanes
@@ -130,13 +130,32 @@ class Runtime:
         in_hand = InHand(source, self.parts.clock)
         self._caution = Caution(settings.in_hand, brokered=source is not None)
         self.lanes = Lanes(
-            self.parts, transactional, in_hand, self._caution, self._permitted, self.look_for_due
+            self.parts,
+            transactional,
+            in_hand,
+            caution=self._caution,
+            permitted=self._permitted,
+            landed=self.look_for_due,
         )
-        self.slots = Slots(self.parts, others, in_hand, settings.slots, self._permitted, self.look_for_due)
+        self.slots = Slots(
+            self.parts,
+            others,
+            in_hand,
+            size=settings.slots,
+            permitted=self._permitted,
+            landed=self.look_for_due,
+        )
         self._intake = Intake(self.parts, source, in_hand, self._dispatch) if source else None
         self.relay = Relay(self.parts, store.outbox, sink) if sink else None
         self._pulse = Pulse(connections.reconnect, settings.worker_ttl) if connections.reconnect else None
-        self.sweep = Sweep(self.parts, store, handlers, self._caution, self._held, self.look_for_due)
+        self.sweep = Sweep(
+            self.parts,
+            store,
+            handlers,
+            caution=self._caution,
+            held=self._held,
+            look_for_due=self.look_for_due,
+        )
         self._tasks: list[asyncio.Task[Any]] = []
         self._failed: asyncio.Future[None] | None = None
 
@@ -150,7 +169,7 @@ class Runtime:
             self._pulse.bind(self.parts.worker)
             self._pulse.start()
         await self._resources.__aenter__()
-        needed = {need for h in self._handlers for need in (*h.needs, *h.reconcile_needs)}
+        needed = dict.fromkeys(need for h in self._handlers for need in (*h.needs, *h.reconcile_needs))
         await self._resources.open_all(needed)
         await self._remember_handlers()
         await self.sweep.adopt()
@@ -172,8 +191,8 @@ class Runtime:
 
     async def failed(self) -> None:
         """Wait until a part of the worker has ended by a bug; raises what ended it."""
-        assert self._failed is not None
-        await asyncio.shield(self._failed)
+        if self._failed is not None:
+            await asyncio.shield(self._failed)
 
     async def drain(self, grace: float) -> bool:
         """Start nothing more, let what runs end, at most for `grace` seconds; then ask it to stop.
@@ -269,20 +288,20 @@ class Runtime:
             if self._pulse is not None:
                 self._pulse.tick()
                 if self._pulse.lost:
-                    await self._new_worker()
+                    await self._new_worker(self._pulse)
             self.lanes.look_for_due()
             self.slots.look_for_due()
             await asyncio.sleep(DUE_EVERY)
 
-    async def _new_worker(self) -> None:
-        assert self._pulse is not None
+    async def _new_worker(self, pulse: Pulse) -> None:
+        self.slots.claim_anew()
         self.slots.cancel()  # what ran under the closed worker may be adopted; its late settlements still count
         try:
             self.parts.worker = await self.store.workers.open(self._settings.worker_ttl, _about())
         except StoreUnavailable as fault:
             _log.warning("no new worker yet: %s", fault)
             return
-        self._pulse.bind(self.parts.worker)
+        pulse.bind(self.parts.worker)
         _log.warning("this process goes on as worker %d", self.parts.worker)
 
     async def _remember_handlers(self) -> None:

@@ -305,27 +305,27 @@ def everybody_lapses(patch):
 
 @caught_by("workers.adopt_leaves_the_claims_of_open_workers")
 def adopt_takes_from_open_workers(patch):
-    async def adopt(self, limit):
+    async def adopt(self, limit, patience=None):
         everybody = itertools.chain.from_iterable(self._running(number) for number in self._data.workers)
-        return [self._lapse(row) for row in list(everybody)[:limit]]
+        return [self._lapse(row, {}) for row in list(everybody)[:limit]]
 
     patch.setattr(workers.MemoryWorkers, "adopt", adopt)
 
 
 @caught_by("workers.a_lapse_with_a_spent_budget_buries")
 def a_lapse_costs_nothing(patch):
-    def lapse(original, self, row):
+    def lapse(original, self, row, patience):
         row.attempts -= 1
-        return original(self, row)
+        return original(self, row, patience)
 
     around(patch, workers.MemoryWorkers, "_lapse", lapse)
 
 
 @caught_by("workers.a_lapse_to_in_doubt")
 def every_lapse_is_started_again(patch):
-    def lapse(original, self, row):
+    def lapse(original, self, row, patience):
         row.on_lapse = OnLapse.WAITING
-        return original(self, row)
+        return original(self, row, patience)
 
     around(patch, workers.MemoryWorkers, "_lapse", lapse)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 from consumer.entry import OnLapse, State
 from consumer.ports.workers import Adopted
@@ -66,11 +67,11 @@ class MemoryWorkers:
                 gone.append(number)
         return gone
 
-    async def adopt(self, limit: int) -> list[Adopted]:
+    async def adopt(self, limit: int, patience: Mapping[str, float] | None = None) -> list[Adopted]:
         """Apply `on_lapse`; see `ports.workers.Workers.adopt`."""
         closed = [number for number, row in self._data.workers.items() if row.app == self._app and row.closed]
         orphans = itertools.chain.from_iterable(self._running(number) for number in closed)
-        return [self._lapse(row) for row in list(itertools.islice(orphans, limit))]
+        return [self._lapse(row, patience or {}) for row in list(itertools.islice(orphans, limit))]
 
     async def claims(self, worker: int) -> list[tuple[bytes, int, str]]:
         """The running entries of a worker; see `ports.workers.Workers.claims`."""
@@ -81,7 +82,7 @@ class MemoryWorkers:
             row for row in self._data.rows.values() if row.state is State.RUNNING and row.worker == worker
         ]
 
-    def _lapse(self, row: Row) -> Adopted:
+    def _lapse(self, row: Row, patience: Mapping[str, float]) -> Adopted:
         now = self._data.now()
         if row.on_lapse is OnLapse.IN_DOUBT:
             aim = State.IN_DOUBT
@@ -90,6 +91,8 @@ class MemoryWorkers:
         row.move(Event.LAPSE, aim)
         row.reason = "its worker lapsed"
         row.due_at = None if aim is State.DEAD else now
+        if aim is State.IN_DOUBT:
+            row.due_at = now + patience.get(row.handler, 0.0)
         row.asks = 0
         tell(row, now, "lapse", row.reason)
         return Adopted(row.identity, row.handler, row.key, row.state)

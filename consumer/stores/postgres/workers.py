@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from consumer.entry import State
 from consumer.ports.workers import Adopted
 from consumer.stores.postgres.connect import Connection
@@ -47,14 +49,16 @@ order by w.id
 # Skipped are rows that somebody is writing to: a settle, or a handler's transaction that outlives its worker.
 _ADOPT = """
 with orphans as (
-    select e.id from consumer_inbox e
+    select e.id, coalesce(p.seconds, 0) as patience from consumer_inbox e
     join consumer_workers w on w.id = e.worker
+    left join unnest($3::text[], $4::float8[]) as p(handler, seconds) on p.handler = e.handler
     where e.worker is not null and e.state = 2 and w.app = $1 and w.state <> 'open'
     order by e.id limit $2 for update of e skip locked
 ), lapsed as (
     update consumer_inbox e
     set state = case when e.on_lapse = 0 then 5 when e.attempts >= e.budget then 6 else 3 end,
-        due_at = case when e.on_lapse = 1 and e.attempts >= e.budget then null else now() end,
+        due_at = case when e.on_lapse = 0 then now() + make_interval(secs => o.patience)
+            when e.attempts >= e.budget then null else now() end,
         reason = 'its worker lapsed', worker = null, nonce = null, tries = 0
     from orphans o where e.id = o.id
     returning e.id, e.handler, e.key, e.state, e.token, e.attempts, e.reason
@@ -111,9 +115,12 @@ class PostgresWorkers:
 
         return await self._pool.call(work)
 
-    async def adopt(self, limit: int) -> list[Adopted]:
+    async def adopt(self, limit: int, patience: Mapping[str, float] | None = None) -> list[Adopted]:
         """Apply `on_lapse`; see `ports.workers.Workers.adopt`."""
-        rows = await self._pool.call(lambda connection: connection.fetch(_ADOPT, self._app, limit))
+        waits = patience or {}
+        rows = await self._pool.call(
+            lambda connection: connection.fetch(_ADOPT, self._app, limit, list(waits), list(waits.values()))
+        )
         return [Adopted(row["id"].bytes, row["handler"], row["key"], State(row["state"])) for row in rows]
 
     async def claims(self, worker: int) -> list[tuple[bytes, int, str]]:

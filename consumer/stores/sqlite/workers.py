@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from consumer.entry import OnLapse, State, StoryLine
 from consumer.errors import StoreUnavailable
@@ -83,11 +84,11 @@ class SqliteWorkers:
                 self._signs.remove(number)
         return await self._reads.read(_unclean, self._app)
 
-    async def adopt(self, limit: int) -> list[Adopted]:
+    async def adopt(self, limit: int, patience: Mapping[str, float] | None = None) -> list[Adopted]:
         """Apply `on_lapse` to the entries of closed workers; see `ports.workers.Workers.adopt`."""
         if not await self._reads.read(_orphans, self._app, min(limit, 1)):
             return []
-        return await self._writes.write(_adopt, self._app, limit)
+        return await self._writes.write(_adopt, self._app, limit, patience or {})
 
     async def claims(self, worker: int) -> list[tuple[bytes, int, str]]:
         """The running entries of a worker; see `ports.workers.Workers.claims`."""
@@ -142,15 +143,20 @@ def _orphans(
     return connection.execute(_ORPHANS, (app, limit)).fetchall()
 
 
-def _adopt(connection: sqlite3.Connection, app: str, limit: int) -> list[Adopted]:
+def _adopt(
+    connection: sqlite3.Connection, app: str, limit: int, patience: Mapping[str, float]
+) -> list[Adopted]:
     at = now()
     adopted = []
     for seq, identity, handler, key, token, attempts, budget, on_lapse in _orphans(connection, app, limit):
+        due: float | None = at
         if on_lapse == OnLapse.IN_DOUBT:
-            aim = State.IN_DOUBT
+            aim, due = State.IN_DOUBT, at + patience.get(handler, 0.0)
+        elif attempts >= budget:
+            aim, due = State.DEAD, None
         else:
-            aim = State.DEAD if attempts >= budget else State.WAITING
-        connection.execute(_LAPSE, (aim, None if aim is State.DEAD else at, _REASON, seq))
+            aim = State.WAITING
+        connection.execute(_LAPSE, (aim, due, _REASON, seq))
         tell(connection, identity, StoryLine(at, "lapse", token, attempts, _REASON))
         adopted.append(Adopted(identity, handler, key, aim))
     return adopted

@@ -264,3 +264,19 @@ async def an_adopted_entry_is_settled_once(backend: Backend) -> None:
     assert [await gone.settle(settle) for _ in range(2)] == [Settled.OK, Settled.OK]
     assert await here.sent_out() == ["once"]
     assert [line.event for line in (await here.entry(claim())).story] == ["lapse", "late"]
+
+
+@CHAPTER.case()
+async def a_doubt_waits_out_its_patience(backend: Backend) -> None:
+    """Reconcile is not asked before the lapse plus the handler's time-out: a paused worker may still be running it."""
+    here, gone = await process(backend), await process(backend)
+    await gone.win(claim("soon", handler="pay", message=BODY))
+    await gone.win(claim("late", handler="ship", message=BODY))
+    await backend.kill(gone.store, gone.worker)
+    await here.store.workers.lapse()
+    assert len(await here.store.workers.adopt(10, {"ship": 3600.0})) == 2
+    asked = await here.store.doubts.ask(["pay", "ship"], 10, 60.0, 5)
+    assert [taken.key for taken in asked] == [b"soon"]
+    await backend.hasten()
+    asked = await here.store.doubts.ask(["ship"], 10, 60.0, 5)
+    assert [taken.key for taken in asked] == [b"late"]
