@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from consumer.ports.store import Store
 from consumer.stores.postgres import CAPABILITIES, PostgresStore
 from consumer.testing.contract import cases
+from tests.services import Postgres
 
 
 class PostgresBackend:
-    """A database of its own; handles are as several processes would have them."""
+    """An empty database; handles are as several processes would have them."""
 
     def __init__(self, url: str) -> None:
         self.capabilities = CAPABILITIES
@@ -54,9 +56,27 @@ class PostgresBackend:
             await store.close()
 
 
+EMPTY = """
+do $$ begin
+    execute (select 'truncate ' || string_agg(quote_ident(tablename), ', ') from pg_tables
+             where schemaname = 'public' and tablename <> 'consumer_schema');
+end $$
+"""
+
+
+@pytest.fixture(scope="module")
+def database(postgres_service: Postgres) -> Iterator[str]:
+    """One for all cases: emptying it is ten times as fast as making another."""
+    url = asyncio.run(postgres_service.fresh_database())
+    asyncio.run(PostgresStore(url, "shop").migrate())
+    yield url
+    asyncio.run(postgres_service.drop_database(url))
+
+
 @pytest.fixture
-async def backend(postgres_url: str) -> AsyncIterator[PostgresBackend]:
-    made = PostgresBackend(postgres_url)
+async def backend(database: str) -> AsyncIterator[PostgresBackend]:
+    made = PostgresBackend(database)
+    await made.run(EMPTY)
     yield made
     await made.close()
 

@@ -54,14 +54,19 @@ with {READY}, claimed as (
     returning e.id, e.tenant, e.handler, e.key, e.fingerprint, e.token, e.attempts, e.keyed,
               r.state, r.token as was, r.due_at, r.message, r.reason
 )
-select * from claimed order by due_at
+select claimed.* from (select set_config('lock_timeout', $4::text, true)) handlers left join claimed on true
+order by due_at
 """
 
 _TAKE = """
-with mine as (select id from consumer_inbox where id = $1 and token = $2 and state = 2 for update skip locked)
-update consumer_inbox e
-set state = 4, due_at = null, worker = null, nonce = null, message = null, reason = null
-from mine where e.id = mine.id
+with mine as (select id from consumer_inbox where id = $1 and token = $2 and state = 2 for update skip locked),
+done as (
+    update consumer_inbox e
+    set state = 4, due_at = null, worker = null, nonce = null, message = null, reason = null
+    from mine where e.id = mine.id
+    returning e.id
+)
+select count(done.id) = 1 from (select set_config('lock_timeout', $3::text, true)) handlers left join done on true
 """
 
 # These rows are this transaction's, so the insert never happens; as an upsert there is no join whose plan could flip.
@@ -120,20 +125,18 @@ class GroupEntries:
 
     async def due(self, handlers: Sequence[str], limit: int) -> list[Taken]:
         """See `ports.inbox.Group.due`."""
-        rows = await self._connection.fetch(_DUE, self._app, list(handlers), limit)
+        rows = await self._connection.fetch(_DUE, self._app, list(handlers), limit, self._lock)
+        rows = [row for row in rows if row["id"] is not None]
         for row in rows:
             self._wakened(row)
-        await self.limit_locks(self._lock)
         return [taken(row) for row in rows]
 
     async def take(self, identity: bytes, token: int) -> bool:
         """See `ports.inbox.Group.take`."""
-        tag = await self._connection.execute(_TAKE, *uuids([identity]), token)
-        await self.limit_locks(self._lock)
-        if tag != "UPDATE 1":
-            return False
-        self._tokens[identity] = token
-        return True
+        took = await self._connection.fetchval(_TAKE, *uuids([identity]), token, self._lock)
+        if took:
+            self._tokens[identity] = token
+        return bool(took)
 
     async def unclaim(self, identities: Sequence[bytes]) -> None:
         """See `ports.inbox.Group.unclaim`."""
@@ -159,9 +162,9 @@ class GroupEntries:
         if len(rows) != len(results) or any(row[0] == 0 for row in rows):
             raise GroupFault("entries of this group are gone: somebody undid or ended its transaction")
 
-    async def limit_locks(self, limit: str = LOCK_TIMEOUT) -> None:
-        """Limit how long the statements that follow wait for another transaction's lock."""
-        await self._connection.execute("select set_config('lock_timeout', $1::text, true)", limit)
+    async def limit_locks(self) -> None:
+        """Limit how long the statements that follow wait for another transaction's lock, as at the claim."""
+        await self._connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
 
     async def _insert(self, claims: Sequence[Claim]) -> dict[bytes, Won]:
         rows = await self._connection.fetch(_INSERT, self._app, self._lock, *claim_arrays(claims))
