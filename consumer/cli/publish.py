@@ -94,9 +94,8 @@ async def _publish_all(app: App, settings: Settings, topic: str, groups: Iterabl
             try:
                 await to.publish(group)
             except ConsumerError:
-                click.echo(
-                    f"published {published} before this; of the next {len(group)} it is not known", err=True
-                )
+                if published:
+                    click.echo(f"published {published} before this:", err=True)
                 raise
             published += len(group)
     return published

@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+from consumer.entry import Claim, Kind, OnLapse, Settle, Won
+from consumer.message import Outgoing
+from consumer.stores import open_store
+
 APP = """
 import asyncio, os, time
 from msgspec import Struct
@@ -383,6 +387,49 @@ def test_try_shows_what_the_mode_makes_of_a_kill(shop, topic, value, starts, sta
 
 def test_try_of_a_topic_that_nobody_subscribes_to(shop):
     assert "there are: mails, payments, settled" in shop("try", "shop:app", "mail", "{}", code=3).stderr
+
+
+async def park_one_of_two(database: Path) -> None:
+    """Commit an entry with two outgoing messages, of which the sink refuses the first."""
+    store = open_store(f"sqlite:///{database}", "shop")
+    await store.open()
+    try:
+        worker = await store.workers.open(15.0, "a test")
+        key = Claim(b"k" * 16, "public", "settled", b"a", bytes(16), 1, OnLapse.WAITING, 5)
+        _, [won] = await store.inbox.turn(worker, [], [key])
+        assert isinstance(won, Won)
+        outgoing = (
+            Outgoing(b"\x01" * 16, "refused", b"\xff", (("h", b"1"),), "acc"),
+            Outgoing(b"\x02" * 16, "fine", b"{}"),
+        )
+        await store.inbox.turn(
+            worker, [Settle(key.identity, won.token, Kind.COMPLETE, outgoing=outgoing)], []
+        )
+        first, _ = await store.outbox.take(worker, 10)
+        await store.outbox.park([(first.seq, "too large")])
+        await store.workers.close(worker)
+    finally:
+        await store.close()
+
+
+async def test_what_the_broker_refused_is_seen_and_sent_again(shop):
+    await park_one_of_two(shop.folder / "consumer.db")
+    parked, waiting = json.loads(shop("outbox", "list", "-o", "json").stdout)
+    assert (parked["topic"], parked["parked"], parked["ordering_key"]) == ("refused", "too large", "acc")
+    assert (waiting["topic"], waiting["parked"]) == ("fine", None)
+    assert [
+        json.loads(shop("outbox", "list", kind, "-o", "jsonl").stdout) for kind in ("--parked", "--waiting")
+    ] == [
+        parked,
+        waiting,
+    ]
+    for name in (str(parked["seq"]), parked["id"]):
+        shown = json.loads(shop("outbox", "show", name, "-o", "json").stdout)
+        assert (shown["value"], shown["value_encoding"]) == ("/w==", "base64")
+        assert shown["headers"] == [{"name": "h", "value": "1", "value_encoding": "text"}]
+    assert "is not parked" in shop("outbox", "redrive", parked["id"], waiting["id"], code=1).stderr
+    assert shop("outbox", "redrive", parked["id"]).stdout == "redriven 1\n"
+    assert shop("outbox", "list", "--parked").stdout == ""
 
 
 def test_an_empty_outbox(shop):

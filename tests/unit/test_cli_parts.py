@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from consumer.cli.observer import Watcher, line_of, trace_id
 from consumer.cli.output import printable, show_one, show_rows, table
 from consumer.cli.publishing import BATCH, batches, field_text, lines_of
 from consumer.entry import Entry, State
-from consumer.message import Message
+from consumer.message import Envelope, Message
 from consumer.operate.inspect import choose, choose_app, find
 from consumer.operate.resolve import resolve
 from consumer.operate.shown import detail_of, key_text, row_of, time_text
@@ -42,6 +43,7 @@ def entry(**changes) -> Entry:
 def work(*headers: tuple[str, bytes], asked: int = 0) -> Work:
     [handler] = app.handlers.declared
     envelope = envelope_of("shop", handler, Message("payments", b'{"payment_id":"p-1"}', headers))
+    assert isinstance(envelope, Envelope)
     return Work(handler, envelope, asked=asked)
 
 
@@ -49,7 +51,7 @@ def work(*headers: tuple[str, bytes], asked: int = 0) -> Work:
 
 
 def test_a_list_is_an_array_a_line_each_or_a_table(capsys):
-    rows = [{"a": 1, "b": "x"}, {"a": None, "b": "\x1b[31m"}]
+    rows: list[dict[str, Any]] = [{"a": 1, "b": "x"}, {"a": None, "b": "\x1b[31m"}]
     show_rows(rows, "json", ["a"])
     assert json.loads(capsys.readouterr().out) == rows
     show_rows(rows, "jsonl", ["a"])
