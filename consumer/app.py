@@ -104,9 +104,8 @@ class App:
         self.handlers.check(given or {})
         declared = under_load(self.handlers.declared if handlers is None else handlers, settings)
         connections = connect(self.name, settings, declared) if connections is None else connections
-        store = connections.store
-        await store.open()
         try:
+            await connections.store.open()
             runtime = Runtime(
                 self.name,
                 declared,
