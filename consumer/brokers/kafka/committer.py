@@ -112,6 +112,9 @@ class Committer:
         ) as error:  # CommitFailedError: a rebalance is under way, its end brings the messages again
             _log.warning("offsets not committed: %s; trying again", str(error) or type(error).__name__)
             return False
+        except Exception:  # noqa: BLE001 - aiokafka's own futures and assertions, when its tasks meet in an outage
+            _log.exception("offsets not committed; trying again")
+            return False
         for partition, offset in moved.items():
             partition.committed = max(partition.committed, offset)
         self._committed()

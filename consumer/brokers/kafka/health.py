@@ -7,8 +7,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from aiokafka.errors import KafkaError
-
 __all__ = ["Health"]
 
 _log = logging.getLogger(__name__)
@@ -78,6 +76,7 @@ class Health:
             try:
                 async with asyncio.timeout(self._interval):
                     await self._ask()
-            except (TimeoutError, KafkaError, OSError):
+            except Exception as error:  # noqa: BLE001 - whatever it is, it was no answer
+                _log.debug("Kafka at %s: %r", self._bootstrap, error)
                 return
             self.heard()

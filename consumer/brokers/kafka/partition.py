@@ -18,11 +18,13 @@ class Partition:
         watermark: the deliveries in hand.
         committed: the offset that this object has committed, -1 before the first time.
         live: it was not given up since. An acknowledgement after that changes nothing.
+        newest: the offset delivered last, -1 before the first.
+        singly: records are asked for one by one, to get at those before one that cannot be parsed.
         trouble: why it is not read now, for people; empty where nothing is wrong.
         retry_at: when to try again (monotonic seconds), where there is trouble.
     """
 
-    __slots__ = ("committed", "epoch", "live", "retry_at", "tp", "trouble", "watermark")
+    __slots__ = ("committed", "epoch", "live", "newest", "retry_at", "singly", "tp", "trouble", "watermark")
 
     def __init__(self, tp: TopicPartition, epoch: int) -> None:
         self.tp = tp
@@ -30,6 +32,8 @@ class Partition:
         self.watermark = Watermark()
         self.committed = -1
         self.live = True
+        self.newest = -1
+        self.singly = False
         self.trouble = ""
         self.retry_at = 0.0
 

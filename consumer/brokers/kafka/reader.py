@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka.errors import (
@@ -51,6 +51,7 @@ class Reader:
         assignment: the partitions that are ours.
         first: where a partition without a committed offset begins.
         in_hand_limit: deliveries of one partition in hand at most.
+        moved: called when a partition has got a position that should be committed.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Reader:
         *,
         first: FirstPosition,
         in_hand_limit: int,
+        moved: Callable[[], None],
     ) -> None:
         self._bootstrap = bootstrap
         self._consumer = consumer
         self._assignment = assignment
         self._first = first
         self._in_hand_limit = in_hand_limit
+        self._moved = moved
         self._turn = 0
         self._read: deque[Delivery] = deque()
         self._room = asyncio.Event()
@@ -123,25 +126,33 @@ class Reader:
             await self._take(partition, limit, limit)
 
     async def _take(self, partition: Partition, share: int, limit: int) -> int:
-        count = min(share, self._free(partition), limit - len(self._read))
-        if count <= 0 or not self._assignment.ready.is_set():
-            return 0
-        try:
-            found = await self._consumer.getmany(partition.tp, timeout_ms=0, max_records=count)
-        except Exception as error:  # noqa: BLE001 - the parser of records raises whatever their bytes make it raise
-            await self._mend(partition, error)
-            return 0
-        return self._accept(partition, found.get(partition.tp, ()))
+        """Take up to `share` records that are fetched already; return how many."""
+        wanted = min(share, self._free(partition), limit - len(self._read))
+        taken = 0
+        while taken < wanted and self._assignment.ready.is_set() and partition.live:
+            count = 1 if partition.singly else wanted - taken
+            try:
+                found = await self._consumer.getmany(partition.tp, timeout_ms=0, max_records=count)
+            except Exception as error:  # noqa: BLE001 - the parser of records raises whatever their bytes make it raise
+                await self._mend(partition, error)
+                break
+            came = self._accept(partition, found.get(partition.tp, ()))
+            taken += came
+            if came < count or not partition.singly:
+                break
+        return taken
 
     def _accept(self, partition: Partition, records: Sequence[Any]) -> int:
         if not records:
             return 0
-        partition.trouble = ""
+        if partition.trouble:  # what stood in the way is behind us
+            partition.trouble, partition.singly = "", False
         take, keep = partition.watermark.delivered, self._read.append
         for record in records:
             with contextlib.suppress(ValueError):  # in hand already
                 take(record.offset)
                 keep(to_delivery(record, partition))
+        partition.newest = records[-1].offset
         return len(records)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
@@ -223,10 +234,12 @@ class Reader:
                 async with asyncio.timeout(_MEND):
                     if isinstance(error, NoOffsetForPartitionError):
                         await begin(self._consumer, partition, self._first)
+                        self._moved()
                     elif isinstance(error, OffsetOutOfRangeError):
                         await recover(
                             self._consumer, partition, self._assignment, error.args[0][partition.tp]
                         )
+                        self._moved()
                     elif isinstance(error, KafkaError) and not isinstance(error, CorruptRecordException):
                         raise error
                     else:
@@ -235,9 +248,11 @@ class Reader:
             _log.warning("%s: not read now: %s", partition, trouble)
 
     def _set_aside(self, partition: Partition, error: Exception) -> None:
-        """Stop reading a partition whose next bytes cannot be parsed: going on would skip them unseen."""
-        position = partition.watermark.position
-        trouble = f"cannot be read beyond offset {position}: {type(error).__name__}: {error}"
+        """Get at what comes before bytes that cannot be parsed, then stop: going on would skip them unseen."""
+        if not partition.singly:
+            partition.singly = True
+            return
+        trouble = f"cannot be read beyond offset {partition.newest}: {type(error).__name__}: {error}"
         if partition.trouble != trouble:
             _log.error("%s %s; it stands still and is tried again every %.0f s", partition, trouble, _RETRY)
         partition.trouble = trouble

@@ -212,6 +212,7 @@ class KafkaSource:
             self._assignment,
             first=self._first_position,
             in_hand_limit=self._in_hand_limit,
+            moved=self._committer.moved,
         )
 
     async def _connected(self, deadline: float) -> bool:

@@ -1,0 +1,232 @@
+"""What of the Kafka adapter can be tried without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from aiokafka.errors import CommitFailedError
+from aiokafka.structs import TopicPartition
+
+from consumer.brokers.address import is_embedded, kafka_bootstrap
+from consumer.brokers.kafka import KafkaSource
+from consumer.brokers.kafka.answers import HELD_BACK, Answers
+from consumer.brokers.kafka.calm import Calm
+from consumer.brokers.kafka.committer import Committer
+from consumer.brokers.kafka.partition import Partition
+from consumer.errors import SettingsError
+from consumer.message import Outgoing
+from consumer.ports.transport import Published
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("kafka://localhost:9092", "localhost:9092"),
+        ("kafka://a:1,b:2, c:65535/", "a:1,b:2,c:65535"),
+        ("kafka://[::1]:9092", "[::1]:9092"),
+    ],
+)
+def test_a_kafka_url(url, servers):
+    assert kafka_bootstrap(url) == servers
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "expected kafka://"),
+        ("kafka://", "'' is not host:port"),
+        ("kafka://host", "'host' is not host:port"),
+        ("kafka://:9092", "':9092' is not host:port"),
+        ("kafka://host:0", "'0' is not a port number"),
+        ("kafka://host:65536", "'65536' is not a port number"),
+        ("kafka://host:９", "is not a port number"),
+        ("kafka://a:1,,b:2", "'' is not host:port"),
+        ("kafka://user:pw@host:1", "holds more than host:port"),
+        ("kafka://host:1?acks=0", "holds more than host:port"),
+        ("kafka://host:1/topic", "holds more than host:port"),
+        ("kafka://::1:9092", "needs brackets"),
+        ("amqp://host:1", "expected kafka://"),
+    ],
+)
+def test_what_is_not_a_kafka_url(url, says):
+    with pytest.raises(SettingsError) as error:
+        kafka_bootstrap(url)
+    assert says in str(error.value)
+
+
+def test_embedded():
+    assert is_embedded("embedded:")
+    assert not is_embedded("kafka://host:1")
+
+
+def test_settings_of_a_source():
+    with pytest.raises(SettingsError, match="first position 'oldest'"):
+        KafkaSource("host:1", "group", first_position="oldest")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="in-hand limit 0"):
+        KafkaSource("host:1", "group", in_hand_limit=0)
+
+
+# --- committing -------------------------------------------------------------------------------------------------------
+
+
+class Broker:
+    """Takes commits, slowly or not at all."""
+
+    def __init__(self) -> None:
+        self.commits: list[dict[TopicPartition, int]] = []
+        self.errors: list[Exception] = []
+        self.under_way = 0
+        self.most_under_way = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.asked = asyncio.Event()
+
+    async def commit(self, offsets) -> None:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.asked.set()
+        try:
+            await self.answers.wait()
+            if self.errors:
+                raise self.errors.pop(0)
+            self.commits.append(dict(offsets))
+        finally:
+            self.under_way -= 1
+
+
+def partition(number: int = 0, delivered: int = 10) -> Partition:
+    one = Partition(TopicPartition("t", number), 1)
+    for offset in range(delivered):
+        one.watermark.delivered(offset)
+    return one
+
+
+def committer(broker: Broker, *partitions: Partition) -> Committer:
+    return Committer(broker.commit, lambda: partitions, interval=0.001, timeout=30, committed=lambda: None)
+
+
+async def until(condition, seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - the code under test has no event for it
+            await asyncio.sleep(0.001)
+
+
+async def test_only_what_has_moved_is_committed_and_never_backwards():
+    broker, first, second = Broker(), partition(0), partition(1)
+    one = committer(broker, first, second)
+    assert await one.settle(1)
+    assert broker.commits == []
+    first.watermark.acked(0)
+    assert await one.settle(1)
+    assert await one.settle(1)
+    assert broker.commits == [{first.tp: 1}]
+    first.watermark.position = 0  # whatever makes it go back
+    assert await one.settle(1)
+    assert broker.commits == [{first.tp: 1}]
+
+
+async def test_one_commit_is_in_flight_and_the_next_carries_the_newest():
+    broker, one_partition = Broker(), partition()
+    one = committer(broker, one_partition)
+    running = asyncio.create_task(one.run())
+    broker.answers.clear()
+    one_partition.watermark.acked(0)
+    one.moved()
+    await broker.asked.wait()
+    for offset in range(1, 5):
+        one_partition.watermark.acked(offset)
+        one.moved()
+    broker.answers.set()
+    await until(lambda: len(broker.commits) == 2)
+    running.cancel()
+    assert broker.commits == [{one_partition.tp: 1}, {one_partition.tp: 5}]
+    assert broker.most_under_way == 1
+
+
+async def test_settle_ends_a_commit_that_does_not_end():
+    broker, one_partition = Broker(), partition()
+    one = committer(broker, one_partition)
+    running = asyncio.create_task(one.run())
+    broker.answers.clear()
+    one_partition.watermark.acked(0)
+    one.moved()
+    await broker.asked.wait()
+    assert not await one.settle(0.02)
+    assert broker.under_way == 0  # nothing of this assignment is sent in the next
+    assert broker.most_under_way == 1
+    running.cancel()
+
+
+@pytest.mark.parametrize(
+    "error", [CommitFailedError("rebalanced"), asyncio.InvalidStateError("aiokafka's own")]
+)
+async def test_a_failed_commit_is_tried_again(error, monkeypatch):
+    monkeypatch.setattr("consumer.brokers.kafka.committer._AFTER_FAILURE", 0.001)
+    broker, one_partition = Broker(), partition()
+    broker.errors.append(error)
+    one = committer(broker, one_partition)
+    running = asyncio.create_task(one.run())
+    one_partition.watermark.acked(0)
+    one.moved()
+    await until(lambda: broker.commits)
+    running.cancel()
+    assert broker.commits == [{one_partition.tp: 1}]
+
+
+async def test_what_was_given_up_is_not_committed():
+    broker, gone = Broker(), partition()
+    gone.watermark.acked(0)
+    gone.live = False
+    assert await committer(broker, gone).settle(1)
+    assert broker.commits == []
+
+
+# --- answers of a sink ------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_holds_back_its_order_and_nothing_else():
+    def of(topic, key):
+        return (None, Outgoing(id=b"", topic=topic, value=b"", ordering_key=key))
+
+    answers = Answers([of("t", "a"), of("t", "a"), of("u", "a"), of("t", "b"), of("t", None), of("t", None)])
+    answers.refuse(0, "reason")
+    answers.refuse(4, "other")
+    assert [answers.held_back(place) for place in (1, 2, 3, 5)] == [True, False, False, False]
+    assert answers.waiting() == [2, 3, 5]
+    with pytest.raises(RuntimeError):
+        answers.all()
+    for place in answers.waiting():
+        answers.published(place)
+    refused = [answer.refused for answer in answers.all()]
+    assert refused == ["reason", HELD_BACK, None, None, "other", None]
+    assert answers.all()[2] == Published()
+
+
+# --- logs -------------------------------------------------------------------------------------------------------------
+
+
+def record(text: str, *, error: bool = False) -> logging.LogRecord:
+    info = (ValueError, ValueError("x"), None) if error else None
+    return logging.LogRecord("aiokafka", logging.ERROR, __file__, 1, text, None, info)
+
+
+def test_a_line_that_repeats_is_written_once_in_a_while_with_their_number():
+    now = 0.0
+    calm = Calm(30, lambda: now)
+    assert calm.filter(record("away"))
+    assert not any(calm.filter(record("away")) for _ in range(9))
+    assert calm.filter(record("something else"))
+    now = 31.0
+    late = record("away")
+    assert calm.filter(late)
+    assert late.getMessage() == "away (and 9 like it before)"
+    assert not calm.filter(record("away"))
+
+
+def test_a_traceback_is_always_written():
+    calm = Calm(30, lambda: 0.0)
+    assert all(calm.filter(record("unexpected", error=True)) for _ in range(3))
