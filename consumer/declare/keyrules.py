@@ -220,7 +220,7 @@ def _text(value: bytes) -> str:
 
 def _as_key(value: object) -> str | bytes:
     """Return text or bytes of a field's value. A float has many spellings of one number, a bool is no name."""
-    if isinstance(value, str | bytes):
+    if isinstance(value, (str, bytes)):
         return value
     if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
         return str(value)

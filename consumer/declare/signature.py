@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, get_type_hints
 
 import msgspec
@@ -18,7 +19,7 @@ __all__ = ["Asks", "asks_of", "caller_names", "hints_of"]
 _Parameter = inspect.Parameter
 
 
-class Asks(msgspec.Struct, frozen=True):
+class Asks(msgspec.Struct, frozen=True, dict=True):
     """What a function is called with.
 
     Attributes:
@@ -33,12 +34,12 @@ class Asks(msgspec.Struct, frozen=True):
     named: tuple[tuple[str, Any], ...]
     returns: Any
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[Any, ...]:
         """Every type that is asked for, without the payload's."""
         return (*self.positional, *(kind for _, kind in self.named))
 
-    @property
+    @cached_property
     def needs(self) -> tuple[Any, ...]:
         """The types that resources must yield: all but `Context` and `Tx`, each once, in order."""
         return tuple(dict.fromkeys(kind for kind in self.kinds if kind is not Context and kind is not Tx))

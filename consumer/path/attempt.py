@@ -83,13 +83,13 @@ async def attempt(
     )
     tx = Tx(group, writes) if group is not None and writes is not None else None
     task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("an attempt runs inside a task, which its time-out cancels")
     started = parts.clock.monotonic()
-    running = Attempt(work, won, started + handler.timeout, group)
-    if task is not None:
-        parts.running[task] = running
-    limit = asyncio.timeout(handler.timeout)
+    running = parts.running[task] = Attempt(work, won, started + handler.timeout, group)
+    limit = parts.timer.limit(task, handler.timeout)
     try:
-        async with limit:
+        with limit:
             if handler.needs:
                 async with attempt_resources(parts.resources, handler.needs, ctx, tx) as resources:
                     returned = await handler.call(envelope.payload, ctx, tx, resources)
@@ -106,16 +106,15 @@ async def attempt(
     except (Exception, SystemExit, asyncio.CancelledError) as raised:
         # A CancelledError that nobody asked of this task came out of the handler itself (it awaited something that was
         # cancelled): an unknown outcome like any other exception.
-        if isinstance(raised, asyncio.CancelledError) and (running.abandoned or (task and task.cancelling())):
+        if isinstance(raised, asyncio.CancelledError) and (running.abandoned or task.cancelling()):
             raise
         error = raised
     finally:
-        if task is not None:
-            parts.running.pop(task, None)
+        parts.running.pop(task, None)
         ctx.revoke()
         if tx is not None:
             tx.revoke()
-    outcome, reason = _unsuccessful(error, handler.timeout, expired=limit.expired())
+    outcome, reason = _unsuccessful(error, handler.timeout, expired=limit.expired)
     return Verdict(
         outcome,
         reason=reason[:LONGEST_REASON],

@@ -14,6 +14,7 @@ from consumer.entry import State, Won
 from consumer.errors import SettingsError
 from consumer.message import Delivery, Envelope
 from consumer.path.routing import Router
+from consumer.path.timer import Timer
 from consumer.ports.arrivals import Arrivals
 from consumer.ports.inbox import Group, Groups, Inbox
 from consumer.ports.transport import Clock
@@ -108,6 +109,7 @@ class Parts:
         clock: local deadlines.
         observer: sees every ending.
         running: the attempts that run now, by the task that runs them.
+        timer: their time-outs.
     """
 
     app: str
@@ -120,6 +122,7 @@ class Parts:
     clock: Clock
     observer: Observer
     running: dict[asyncio.Task[Any], Attempt] = field(default_factory=dict)
+    timer: Timer = field(default_factory=Timer)
 
     @property
     def transactions(self) -> Groups:

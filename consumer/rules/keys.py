@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -58,7 +59,7 @@ def checked(key: object) -> bytes:
 
 def identity(app: str, tenant: str, handler: str, key: bytes) -> bytes:
     """Return the 16 bytes that name one operation: SHA-256 over the four length-prefixed parts, its first half."""
-    return _digest(app.encode(), tenant.encode(), handler.encode(), key)
+    return hashlib.sha256(_key_space(app, tenant, handler) + _prefixed(key)).digest()[:16]
 
 
 def born_dead_identity(app: str, tenant: str | None, handler: str, reason: str, message: Message) -> bytes:
@@ -72,7 +73,9 @@ def born_dead_identity(app: str, tenant: str | None, handler: str, reason: str, 
         reason: the short class of the reason (`decode`, `key`, `conflict`), not its text.
         message: the null flag, the record key, the headers and the value count.
     """
-    headers = b"".join(_prefixed(name.encode("utf-8", "surrogatepass"), value) for name, value in message.headers)
+    headers = b"".join(
+        _prefixed(name.encode("utf-8", "surrogatepass"), value) for name, value in message.headers
+    )
     body = _prefixed(
         b"\x00" if message.value is None else b"\x01",
         b"\x00" if message.record_key is None else b"\x01" + message.record_key,
@@ -80,7 +83,9 @@ def born_dead_identity(app: str, tenant: str | None, handler: str, reason: str, 
         message.value or b"",
     )
     digest = hashlib.sha256(body).digest()
-    return _digest(b"born-dead", app.encode(), (tenant or "public").encode(), handler.encode(), reason.encode(), digest)
+    return _digest(
+        b"born-dead", app.encode(), (tenant or "public").encode(), handler.encode(), reason.encode(), digest
+    )
 
 
 def fingerprint_of_bytes(value: bytes | None) -> bytes:
@@ -115,8 +120,14 @@ def outgoing_id(entry: bytes, ordinal: int) -> bytes:
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
+@lru_cache(maxsize=4096)
+def _key_space(app: str, tenant: str, handler: str) -> bytes:
+    """Return what the identities of all keys of one handler and tenant begin with."""
+    return _prefixed(app.encode(), tenant.encode(), handler.encode())
+
+
 def _prefixed(*parts: bytes) -> bytes:
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -13,7 +13,18 @@ import msgspec
 
 from consumer.rules.backoff import Backoff
 
-__all__ = ["MODES", "AtLeastOnce", "AtMostOnce", "Decision", "Mode", "Outcome", "Rules", "Transactional", "Verb", "decide"]
+__all__ = [
+    "MODES",
+    "AtLeastOnce",
+    "AtMostOnce",
+    "Decision",
+    "Mode",
+    "Outcome",
+    "Rules",
+    "Transactional",
+    "Verb",
+    "decide",
+]
 
 
 class Transactional(msgspec.Struct, frozen=True):
@@ -44,10 +55,15 @@ class AtMostOnce(msgspec.Struct, frozen=True):
     @property
     def retry(self) -> Backoff:
         """The budget of attempts that *declare* no effect by `Retry`."""
-        return Backoff()
+        return _DECLARED
 
     def __repr__(self) -> str:
-        return "AtMostOnce()" if self.reconcile is None else f"AtMostOnce(reconcile={self.reconcile.__name__})"
+        return (
+            "AtMostOnce()" if self.reconcile is None else f"AtMostOnce(reconcile={self.reconcile.__name__})"
+        )
+
+
+_DECLARED = Backoff()
 
 
 class AtLeastOnce(msgspec.Struct, frozen=True):
