@@ -35,6 +35,7 @@ async def test_a_block_that_ends_in_time_is_left_alone_afterwards() -> None:
 
 
 async def test_a_block_may_answer_its_time_out_with_a_result() -> None:
+    result = ""
     with Timer().limit(_task(), 0.01) as limit:
         try:
             await asyncio.Event().wait()
