@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from consumer.entry import Kind, Landed, State
+from consumer.entry import Kind, Landed, OnLapse, State
 from consumer.errors import SchemaMismatch, SettingsError, StoreUnavailable
 from consumer.stores.postgres import PostgresStore
 from consumer.stores.postgres.schema import STEPS, VERSION
@@ -239,3 +239,28 @@ async def test_the_joins_of_a_turn_use_the_primary_key(store):
         return "\n".join(row[0] for row in rows)
 
     assert "consumer_inbox_pkey" in await store._pool.call(plan)
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_columns_that_are_sent_once_reach_every_row(store, same):
+    """Values that all claims share are sent once; values that they do not share must not leak from the first."""
+    worker = await store.workers.open(600, "test")
+    wishes = [
+        claim(
+            f"k-{n}",
+            tenant="t" if same else f"t-{n}",
+            handler="pay" if same else f"h-{n}",
+            budget=7 if same else 7 + n,
+            on_lapse=OnLapse.WAITING if same else OnLapse(n % 2),
+            message=None if same or n == 1 else b"bytes",
+        )
+        for n in range(3)
+    ]
+    await store.inbox.turn(worker, [], wishes)
+    group = await store.groups.open()
+    columns = "tenant, handler, key, budget, on_lapse, message"
+    rows = await group.fetch(f"select {columns} from consumer_inbox order by key", [])
+    await group.rollback()
+    assert [tuple(row) for row in rows] == [
+        (wish.tenant, wish.handler, wish.key, wish.budget, wish.on_lapse, wish.message) for wish in wishes
+    ]

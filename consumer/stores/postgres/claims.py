@@ -15,12 +15,23 @@ from consumer.entry import Answer, Claim, Conflicting, Held, State, Won
 from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.rows import uuids
 
-__all__ = ["COLUMNS", "Start", "judge", "look", "second_look"]
+__all__ = ["Start", "judge", "look", "second_look", "unnest"]
 
-COLUMNS = "id, nonce, on_lapse, budget, stored, fingerprint, tenant, handler, key, message"
-"""The columns of `rows.claim_arrays`, for `unnest(...) as c(...)`."""
-
-TYPES = ("uuid", "bigint", "smallint", "smallint", "boolean", "bytea", "text", "text", "bytea", "bytea")
+_COLUMNS = {
+    "id": "uuid",
+    "nonce": "bigint",
+    "fingerprint": "bytea",
+    "key": "bytea",
+    "message": "bytea",
+}
+_SHARED = {
+    "on_lapse": "smallint",
+    "budget": "smallint",
+    "stored": "boolean",
+    "tenant": "text",
+    "handler": "text",
+}
+"""Columns that most often have one value for all claims; it is sent once then."""
 
 _LOOK = """
 select e.id, e.key, e.fingerprint, e.state, e.nonce, e.token, e.attempts, e.result, e.reason,
@@ -42,8 +53,14 @@ class Start(Protocol):
 
 def unnest(first: int) -> str:
     """Return the claims as a table `c`, their arrays being the parameters from number `first` on."""
-    arrays = ", ".join(f"${first + n}::{kind}[]" for n, kind in enumerate(TYPES))
-    return f"unnest({arrays}) as c({COLUMNS})"
+    types = {**_COLUMNS, **_SHARED}
+    arrays = {name: f"${first + n}::{kind}[]" for n, (name, kind) in enumerate(types.items())}
+    # The shorter arrays are filled up with nulls.
+    shared = ", ".join(f"coalesce(u.{name}, ({arrays[name]})[1]) as {name}" for name in _SHARED)
+    own = ", ".join(f"u.{name}" for name in _COLUMNS)
+    return (
+        f"(select {own}, {shared} from unnest({', '.join(arrays.values())}) as u({', '.join(arrays)})) as c"
+    )
 
 
 async def look(connection: Connection, claims: Sequence[Claim]) -> dict[bytes, asyncpg.Record]:

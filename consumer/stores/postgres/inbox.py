@@ -11,10 +11,10 @@ import asyncpg
 
 from consumer.entry import Answer, Claim, Held, Kind, Settle, Settled, State, Won
 from consumer.errors import StoreUnavailable
-from consumer.stores.postgres.claims import COLUMNS, TYPES, judge, look, second_look, unnest
+from consumer.stores.postgres.claims import judge, look, second_look, unnest
 from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.pool import Pool
-from consumer.stores.postgres.rows import claim_arrays, uuids
+from consumer.stores.postgres.rows import claim_arrays, nulls, uuids
 from consumer.stores.postgres.settles import settle
 from consumer.stores.postgres.writes import outgoing_arrays
 
@@ -95,7 +95,7 @@ class PostgresInbox:
             arguments += (
                 uuids(s.identity for s in settles),
                 [s.token for s in settles],
-                [s.result for s in settles],
+                nulls([s.result for s in settles]),
             )
         if sends:
             arguments += (
@@ -176,7 +176,7 @@ def _sql(settles: bool, sends: bool, claims: bool) -> str:
         kinds = ("uuid", "uuid", "smallint", "text", "bytea", "bytea", "bytea", "float8")
         parts.append(_SENDS.format(arrays=arrays(*kinds)))
     if claims:
-        parts.append(_CLAIMS.format(arrays=arrays(*TYPES), columns=COLUMNS))
+        parts.append(_CLAIMS.format(claims=unnest(next(number))))
         answers.append(f"select {_WON}, id, token from won")
         answers.append(f"select {_ME}, null, id from me")
     return f"with {', '.join(parts)} {' union all '.join(answers)}"
@@ -207,7 +207,7 @@ _CLAIMS = """won as (
                                 fingerprint, app, tenant, handler, key, message)
     select c.id, nextval('consumer_token'), now(), $1, c.nonce, 2, c.on_lapse, 1, c.budget,
            c.fingerprint, $2, c.tenant, c.handler, c.key, c.message
-    from me cross join unnest({arrays}) as c({columns})
+    from me cross join {claims}
     order by c.id
     on conflict (id) do nothing
     returning id, token
