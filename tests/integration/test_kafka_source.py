@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import time
 from typing import Any
 
+import confluent_kafka
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin.records_to_delete import RecordsToDelete
@@ -82,15 +84,23 @@ async def test_an_aborted_transaction_is_not_delivered_and_its_hole_does_not_hol
     assert last > 1  # there is a hole between them
 
 
-async def test_partitions_take_turns(kafka: Kafka):
+async def test_partitions_share_each_poll(kafka: Kafka):
+    """`getmany` alone brings one partition whole before it turns to the next."""
     topic = await kafka.fresh_topic(3)
     for number in range(3):
         await produce(kafka.bootstrap, topic, VALUES * 10, number)
-    async with member(source(kafka, topic), topic) as one:
-        await one.has(300)
-    # `getmany` alone would bring one partition whole before it turns to the next
-    early = {(delivery.message.position or "").split("/")[1] for delivery in one.came[:200]}
-    assert early == {"0", "1", "2"}
+    one = source(kafka, topic)
+    await one.start([topic], _nothing)
+    shares: list[list[int]] = []
+
+    async def drained() -> bool:
+        numbers = [position(delivery).split("/")[1] for delivery in await one.poll(30, 0.2)]
+        shares.append([numbers.count(number) for number in "012"])
+        return sum(map(sum, shares)) == 300
+
+    await eventually(drained, "300 deliveries")
+    await one.stop()
+    assert [10, 10, 10] in shares
 
 
 async def test_a_cancelled_poll_loses_nothing(kafka: Kafka):
@@ -98,10 +108,7 @@ async def test_a_cancelled_poll_loses_nothing(kafka: Kafka):
     for number in range(2):
         await produce(kafka.bootstrap, topic, VALUES, number)
     one = source(kafka, topic)
-
-    async def nothing() -> None: ...
-
-    await one.start([topic], nothing)
+    await one.start([topic], _nothing)
     came: list[str] = []
 
     async def gather() -> bool:
@@ -327,6 +334,24 @@ async def test_a_record_that_cannot_be_parsed_stops_its_partition_only_and_is_no
         await eventually(lambda: b"after" in one.values and one.source.healthy, "it goes on")
     assert f"{topic}/0 cannot be read beyond offset 2: UnicodeDecodeError" in caplog.text
     assert "offsets 3 to 4 are gone" in caplog.text
+
+
+async def test_a_codec_that_is_not_installed_is_named(kafka: Kafka):
+    if importlib.util.find_spec("cramjam"):
+        pytest.skip("cramjam is installed, which brings every codec")
+    topic = await kafka.fresh_topic()
+    sender = confluent_kafka.Producer({"bootstrap.servers": kafka.bootstrap, "compression.type": "zstd"})
+    sender.produce(topic, b"x" * 10_000)
+    assert await asyncio.to_thread(sender.flush, 10) == 0
+    one = source(kafka, topic)
+    await one.start([topic], _nothing)
+
+    async def polled() -> bool:
+        return bool(await one.poll(10, 0.2))
+
+    with pytest.raises(SettingsError, match="cramjam"):
+        await eventually(polled, "a delivery")
+    await one.stop()
 
 
 async def test_a_missing_topic_is_named_with_the_way_to_make_it(kafka: Kafka):
