@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from consumer.declare.tx import Writes
 from consumer.entry import Conflicting, Held, Kind, Settle, State, Won
 from consumer.errors import Conflict, Contended, Dead, GroupFault, InDoubt, InFlight
@@ -37,6 +39,10 @@ async def call(parts: Parts, work: Work) -> Ending:
         StoreUnavailable: nothing was started, or the outcome is not known: ask again.
         Exception: what the handler raised, where its mode says that nothing has happened.
     """
+    task = asyncio.current_task()
+    if task is not None:
+        parts.calls.add(task)
+        task.add_done_callback(parts.calls.discard)
     if MODES[type(work.handler.mode)].in_transaction:
         return await _in_one_commit(parts, work)
     _, [answer] = await turn(parts, [], [claim_of(work.handler, work.envelope, keep=True)])
@@ -46,7 +52,10 @@ async def call(parts: Parts, work: Work) -> Ending:
     settle = settle_of(work, answer, verdict, parts.router)
     if settle.kind is Kind.RETRY:
         settle = Settle(settle.identity, settle.token, Kind.RELEASE)
+    # Owed until it is durable: where the store does not answer now, the sweep goes on asking.
+    parts.owed[settle.identity] = settle
     await turn(parts, [settle], [])
+    parts.owed.pop(settle.identity, None)
     return _told(parts, work, answer, verdict, settle)
 
 

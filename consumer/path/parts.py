@@ -10,7 +10,7 @@ import msgspec
 
 from consumer.declare.handlers import Handler
 from consumer.declare.resources import ProcessResources
-from consumer.entry import State, Won
+from consumer.entry import Settle, State, Won
 from consumer.errors import SettingsError
 from consumer.message import Delivery, Envelope
 from consumer.path.routing import Router
@@ -109,6 +109,9 @@ class Parts:
         clock: local deadlines.
         observer: sees every ending.
         running: the attempts that run now, by the task that runs them.
+        calls: the direct calls under way: a process that leaves cleanly waits for them.
+        owed: settles of direct calls that the store has not taken yet, by identity: their keys have run, so their claims
+            must be settled, and never be released as if nobody had started them.
         timer: their time-outs.
     """
 
@@ -122,6 +125,8 @@ class Parts:
     clock: Clock
     observer: Observer
     running: dict[asyncio.Task[Any], Attempt] = field(default_factory=dict)
+    calls: set[asyncio.Task[Any]] = field(default_factory=set)
+    owed: dict[bytes, Settle] = field(default_factory=dict)
     timer: Timer = field(default_factory=Timer)
 
     @property

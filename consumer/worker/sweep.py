@@ -71,6 +71,7 @@ class Sweep:
 
     async def once(self) -> None:
         """One sweep."""
+        await self.settle_owed()
         await self.adopt()
         if await ask_about_doubts(self._parts, self._store.doubts, self._reconcilable):
             self._look_for_due()
@@ -81,6 +82,14 @@ class Sweep:
         if now - self._purged >= PURGE_EVERY:
             self._purged = now
             await self.purge()
+
+    async def settle_owed(self) -> None:
+        """Settle direct calls whose settle the store has not answered."""
+        owed = list(self._parts.owed.values())
+        if owed:
+            await turn(self._parts, owed, [])
+            for settle in owed:
+                self._parts.owed.pop(settle.identity, None)
 
     async def adopt(self) -> None:
         """Close lapsed workers, then apply their entries' lapse rule."""

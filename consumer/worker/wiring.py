@@ -158,6 +158,7 @@ class Runtime:
         )
         self._tasks: list[asyncio.Task[Any]] = []
         self._failed: asyncio.Future[None] | None = None
+        self._closing = False
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -200,6 +201,7 @@ class Runtime:
         Returns:
             Whether everything in hand has ended and was settled.
         """
+        self._closing = True
         self.lanes.stop()
         self.slots.stop()
         if self._intake is not None:
@@ -209,6 +211,7 @@ class Runtime:
             async with asyncio.timeout(grace):
                 await self.lanes.idle()
                 await self.slots.idle()
+                await self._calls_end()
         except TimeoutError:
             clean = False
             self.slots.cancel()
@@ -222,7 +225,9 @@ class Runtime:
         return clean and not self.slots.stuck and not self.lanes.left_behind
 
     async def close(self, *, clean: bool = True) -> None:
-        """Leave the broker and the store; `clean` says that nothing of this worker runs any more."""
+        """Leave the broker and the store; `clean` says that nothing of this worker runs any more but direct calls."""
+        self._closing = True
+        clean = await self._end_calls(wait=clean) and clean
         if self.relay is not None:
             self.relay.stop()
         if self._source is not None:
@@ -251,10 +256,31 @@ class Runtime:
     @property
     def ready(self) -> bool:
         """Whether this process can take work now."""
-        return self._permitted() and (self.slots.stuck < self._settings.slots)
+        return not self._closing and self._permitted() and self.slots.stuck < self._settings.slots
 
     def _permitted(self) -> bool:
         return self._pulse is None or self._pulse.fresh
+
+    async def _calls_end(self) -> None:
+        while self.parts.calls:
+            await asyncio.wait(set(self.parts.calls))
+
+    async def _end_calls(self, *, wait: bool) -> bool:
+        """Let direct calls come to their end (with `wait`: within the grace), then stop them; whether all are settled."""
+        try:
+            async with asyncio.timeout(self._settings.grace if wait else 0):
+                await self._calls_end()
+        except TimeoutError:
+            stopped = set(self.parts.calls)
+            for call in stopped:
+                call.cancel()
+            await asyncio.wait(stopped, timeout=3)
+            return False
+        try:
+            await self.sweep.settle_owed()
+        except StoreUnavailable as fault:
+            _log.warning("a direct call could not be settled, its worker will lapse: %s", fault)
+        return not self.parts.owed
 
     def _dispatch(self, work: Work) -> None:
         if in_transaction(work.handler):
@@ -263,7 +289,7 @@ class Runtime:
             self.slots.put(work)
 
     def _held(self) -> dict[bytes, int]:
-        held = self.slots.held()
+        held = self.slots.held() | {s.identity: s.token for s in self.parts.owed.values()}
         held.update({a.work.envelope.identity: a.won.token for a in self.parts.running.values()})
         return held
 
