@@ -119,11 +119,14 @@ class Shop:
         return [json.loads(line) for line in self.effects.read_text().splitlines()]
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
-    """Ask until it is so; `what` is the failure's text."""
+async def until(
+    condition: Callable[[], Awaitable[bool]], seconds: float, what: str | Callable[[], str]
+) -> None:
+    """Ask until it is so; `what` is the failure's text, or makes it when it is needed."""
     deadline = time.monotonic() + seconds
     while not await condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
         await asyncio.sleep(0.05)
 
 
