@@ -27,31 +27,40 @@ def aside(work: Coroutine[Any, Any, T]) -> T:
 @pytest.fixture(scope="module", params=[SQLITE, POSTGRES, KAFKA])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The application with one worker; tests share it, so each uses keys of its own."""
-    folder = tmp_path_factory.mktemp("shop")
-    yield from _deployed(request, folder, request.param)
+    for made in _deployed(request, tmp_path_factory.mktemp("shop"), request.param):
+        made.shop.start("--worker-ttl", "5")
+        yield made
+
+
+@pytest.fixture
+def empty_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A deployment of one's own, migrated, without a worker; parametrized indirectly with its kind."""
+    yield from _deployed(request, tmp_path, request.param)
 
 
 def _deployed(request: pytest.FixtureRequest, folder: Path, kind: str) -> Iterator[World]:
-    url = ""
-    made: World
     if kind == SQLITE:
-        made = EmbeddedOnSqlite(folder)
-    else:
-        server = request.getfixturevalue("postgres_service")
-        server.start()
-        url = aside(server.fresh_database())
+        yield from _migrated(EmbeddedOnSqlite(folder))
+        return
+    server = request.getfixturevalue("postgres_service")
+    server.start()
+    url = aside(server.fresh_database())
+    try:
         if kind == POSTGRES:
-            made = EmbeddedOnPostgres(folder, url)
-        else:
-            kafka = request.getfixturevalue("kafka_service")
-            kafka.start()
-            aside(fresh_shop_topics(kafka, partitions=3))
-            made = KafkaOnPostgres(folder, url, kafka.bootstrap)
+            yield from _migrated(EmbeddedOnPostgres(folder, url))
+            return
+        kafka = request.getfixturevalue("kafka_service")
+        kafka.start()
+        aside(fresh_shop_topics(kafka, partitions=3))
+        yield from _migrated(KafkaOnPostgres(folder, url, kafka.bootstrap))
+    finally:
+        server.start()
+        aside(server.drop_database(url))
+
+
+def _migrated(made: World) -> Iterator[World]:
     try:
         made.shop.migrate()
-        made.shop.start("--worker-ttl", "5")
         yield made
     finally:
         made.shop.close()
-        if url:
-            aside(server.drop_database(url))

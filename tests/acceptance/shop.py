@@ -34,6 +34,7 @@ class Shop:
         self.folder = folder
         self.effects = folder / "effects.jsonl"
         self.workers: list[subprocess.Popen[str]] = []
+        self.ready = ""
         self.environment = os.environ | {
             "CONSUMER_STORE": store,
             "CONSUMER_BROKER": broker,
@@ -65,7 +66,8 @@ class Shop:
         lines = "".join((v if isinstance(v, str) else json.dumps(v)) + "\n" for v in values)
         self.ok("publish", self.app, topic, "--file", "-", *arguments, input_text=lines)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a worker, and do not wait for it."""
         with (self.folder / f"worker-{len(self.workers)}.log").open("w") as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "consumer", "run", self.app, *arguments],
@@ -76,10 +78,26 @@ class Shop:
                 text=True,
             )
         self.workers.append(worker)
-        assert worker.stdout is not None
-        line = worker.stdout.readline()
-        assert line.startswith("ready"), f"{line!r}, exit {worker.poll()}\n{self.logs()}"
         return worker
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a worker, and wait until it is ready; what it said then is in `ready`."""
+        worker = self.begin(*arguments)
+        assert worker.stdout is not None
+        self.ready = worker.stdout.readline()
+        assert self.ready.startswith("ready"), f"{self.ready!r}, exit {worker.poll()}\n{self.logs()}"
+        return worker
+
+    def log_of(self, worker: subprocess.Popen[str]) -> str:
+        return (self.folder / f"worker-{self.workers.index(worker)}.log").read_text()
+
+    def await_log(self, text: str, worker: subprocess.Popen[str], seconds: float = 20) -> None:
+        """Wait until a worker has written `text` to its log."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log_of(worker):
+            assert time.monotonic() < deadline, f"no {text!r} in\n{self.log_of(worker)}"
+            assert worker.poll() is None, f"exit {worker.poll()}\n{self.log_of(worker)}"
+            time.sleep(0.05)
 
     def logs(self) -> str:
         return "\n".join(
