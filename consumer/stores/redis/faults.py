@@ -1,0 +1,93 @@
+"""Where redis-py's exceptions become the project's: the one place that knows both."""
+
+from __future__ import annotations
+
+import re
+
+from redis import exceptions
+
+from consumer.errors import ConsumerError, SettingsError, StoreUnavailable
+
+__all__ = ["DRIVER", "HistoryBroken", "is_stale", "one_line", "settings_fault", "store_fault"]
+
+DRIVER = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+"""Everything that redis-py raises (its cluster client has a family of its own)."""
+
+
+class HistoryBroken(StoreUnavailable):
+    """The store may have lost claims: nothing is claimed until somebody answers for that."""
+
+
+CLOSED = "CLOSED"
+STALE = "STALE"
+HISTORY = "HISTORY "
+"""What our scripts answer by errors of their own; see lua/history.lua."""
+
+_WAIT = {
+    "MISCONF": "it cannot write to its disk",
+    "NOREPLICAS": "fewer replicas than min-replicas-to-write are up",
+    "BUSY": "a script has run too long",
+    "UNKILLABLE": "a script has run too long",
+    "NOPROTO": "it cannot speak our protocol",
+}
+"""Answers of a server that time, or whoever runs it, mends."""
+
+_REFUSED = (
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.NoPermissionError,
+    exceptions.AuthenticationWrongNumberOfArgsError,
+)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's text as one line, for logs and for people."""
+    # Redis appends where in the script it was; redis-py the whole command.
+    text = re.sub(r" script: [0-9a-f]{40}.*$", "", " ".join(str(error).split()))
+    return text[:300] or type(error).__name__
+
+
+def is_stale(error: object) -> bool:
+    """Whether a script says that a history was accepted since this process looked."""
+    return isinstance(error, exceptions.ResponseError) and str(error).startswith(STALE)
+
+
+def settings_fault(error: BaseException) -> str | None:
+    """Return why this URL can never work; `None` where trying again may help."""
+    if isinstance(error, _REFUSED):
+        return f"the server refuses: {one_line(error)}; check user, password and ACL"
+    if isinstance(error, (exceptions.MovedError, exceptions.AskError)):
+        return "this server is part of a cluster; use redis+cluster://"
+    if isinstance(error, (exceptions.DataError, ValueError)):
+        return one_line(error)
+    if isinstance(error, exceptions.ResponseError) and "DB index is out of range" in str(error):
+        return f"the server has no such database: {one_line(error)}"
+    return None
+
+
+def store_fault(error: BaseException) -> ConsumerError:
+    """Return what a failure of a call means, once the store was opened."""
+    text = one_line(error)
+    if isinstance(error, exceptions.ResponseError):
+        if (history := text.partition(HISTORY)[2]) and text.startswith(HISTORY):
+            return HistoryBroken(
+                f"Redis may have lost claims: {history}. Nothing is claimed until somebody answers for that:"
+                " consumer accept-history --reason TEXT"
+            )
+        if text.startswith(CLOSED):
+            return StoreUnavailable("this worker is closed: it may claim nothing any more")
+        if isinstance(error, exceptions.OutOfMemoryError):
+            return StoreUnavailable(f"Redis is full, and rightly evicts nothing; raise maxmemory: {text}")
+        if isinstance(error, exceptions.ReadOnlyError):
+            return StoreUnavailable(f"Redis is a replica now (a fail-over?): {text}")
+        for code, meaning in _WAIT.items():
+            if text.startswith(code):
+                return StoreUnavailable(f"Redis: {meaning}: {text}")
+        if not isinstance(error, (exceptions.ClusterError, exceptions.AskError, exceptions.TryAgainError)):
+            if isinstance(error, _REFUSED):
+                return StoreUnavailable(f"Redis refuses: {text}")
+            # Waiting does not mend it: a mistake of ours, or a change of the keys by somebody else.
+            return ConsumerError(f"Redis refuses a command of the store: {text}")
+    if isinstance(error, exceptions.DataError):
+        return SettingsError(f"Redis: {text}")
+    return StoreUnavailable(f"Redis: {text}")

@@ -1,0 +1,40 @@
+-- {app, shards, limit} -> {seq, body, creation}: the oldest that may leave
+local function promote(shard)
+  for _, seq in ipairs(call('ZRANGEBYSCORE', P .. 'od:' .. shard, '-inf', now, 'LIMIT', 0, 500)) do
+    call('ZREM', P .. 'od:' .. shard, seq)
+    local row = outgoing(seq)
+    if row then
+      free(row)
+    end
+  end
+end
+
+local found = {}
+local function look_through(shard)
+  local kept = 0
+  repeat
+    local page = call('ZRANGE', P .. 'o:' .. shard, kept, kept + A[3] - 1)
+    for _, seq in ipairs(page) do
+      local row = outgoing(seq)
+      if not row then
+        call('ZREM', P .. 'o:' .. shard, seq)
+      elseif not held_back(row) then
+        kept = kept + 1
+        found[#found + 1] = seq
+      end
+    end
+  until #page < A[3] or kept >= A[3]
+end
+
+for _, n in ipairs(A[2]) do
+  local shard = A[1] .. '\0' .. n
+  promote(shard)
+  look_through(shard)
+end
+table.sort(found, function(one, other) return tonumber(one) < tonumber(other) end)
+local taken = {}
+for i = 1, math.min(#found, A[3]) do
+  local v = call('HMGET', P .. 'or:' .. found[i], 'b', 'o')
+  taken[i] = {found[i], v[1], v[2], false}
+end
+return taken
