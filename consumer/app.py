@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -14,10 +13,11 @@ import msgspec
 from consumer.declare.handlers import Handler, Handlers
 from consumer.declare.names import name_fault
 from consumer.declare.outgoing import HeaderItems, outgoing_of
-from consumer.errors import BrokerUnavailable, ConsumerError, RegistrationError, SettingsError
+from consumer.errors import ConsumerError, RegistrationError, SettingsError
 from consumer.message import Message, Outgoing
-from consumer.path.direct import call
-from consumer.path.keying import Unkeyed, envelope_of
+from consumer.path.desk import Desk
+from consumer.path.direct import fault_of
+from consumer.path.keying import Unkeyed
 from consumer.path.parts import Ending, Observer, Work
 from consumer.settings import Settings
 from consumer.worker.connect import Connections, connect, under_load
@@ -143,6 +143,8 @@ class Running:
         self._app = app
         self._settings = settings
         self._connections = connections
+        runtime: the process' parts.
+        desk: where calls and landings arrive one by one.
         self.runtime = runtime
         self.clean = True
 
@@ -151,6 +153,7 @@ class Running:
         topic: str,
         value: Any,
         *,
+        self.desk = Desk(runtime.parts, ready=lambda: runtime.ready, landed=runtime.look_for_due)
         ordering_key: str | None = None,
         headers: HeaderItems = (),
         delay: float = 0,
@@ -215,29 +218,24 @@ class Running:
             Exception: what the handler raised, where its mode says that nothing has happened.
         """
         handler = self._app.handlers.find(function)
-        ending = await self.ending_of_call(handler, payload, tenant)
-        if ending.result is None:
-            return None
-        try:
-            return msgspec.json.decode(ending.result, type=_returned(handler))
-        except TypeError:
-            return msgspec.json.decode(ending.result)  # a union that JSON cannot tell apart: plain values
-
-    async def ending_of_call(self, handler: Handler, payload: Any, tenant: str = "public") -> Ending:
-        """As `call`, for callers that need the stored bytes and whether they are a replay."""
         value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         topic = handler.topics[0] if handler.topics else handler.name
         headers = () if tenant == "public" else (("tenant", tenant.encode()),)
         message = Message(topic, value, headers, source="call")
-        envelope = envelope_of(self._app.name, handler, message)
+        envelope = self.desk.envelope(handler, message)
         if isinstance(envelope, Unkeyed):
             raise ConsumerError(f"{handler.name}: {envelope.kind}: {envelope.reason}")
-        if not self.runtime.ready:
-            raise BrokerUnavailable("this process is not ready: its sign of life cannot be renewed")
-        task = asyncio.ensure_future(call(self.runtime.parts, Work(handler, envelope)))
-        ending = await asyncio.shield(task)
-        self.runtime.look_for_due()
-        return ending
+        work = Work(handler, envelope)
+        called = await self.desk.call(work)
+        fault = fault_of(work, called)
+        if fault is not None:
+            raise fault
+        if called.ending.result is None:
+            return None
+        try:
+            return msgspec.json.decode(called.ending.result, type=_returned(handler))
+        except TypeError:
+            return msgspec.json.decode(called.ending.result)  # a union that JSON cannot tell apart: plain values
 
 
 def _returned(handler: Handler) -> Any:

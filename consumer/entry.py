@@ -103,6 +103,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
         attempt: attempts so far.
         result: the stored result of a done entry, `None` where there is none.
         reason: why it waits, is dead or in doubt.
+        created_at: when the entry was made, in seconds since 1970 by the store's clock; 0: it does not say.
     """
 
     state: State
@@ -111,6 +112,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 0
     result: bytes | None = None
     reason: str | None = None
+    created_at: float = 0.0
 
 
 class Conflicting(msgspec.Struct, frozen=True, gc=False):

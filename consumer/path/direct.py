@@ -4,40 +4,50 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from consumer.declare.tx import Writes
-from consumer.entry import Conflicting, Held, Kind, Settle, State, Won
-from consumer.errors import Conflict, Contended, Dead, GroupFault, InDoubt, InFlight
+from consumer.entry import Answer, Claim, Held, Kind, Settle, State, Won
+from consumer.errors import Conflict, ConsumerError, Contended, Dead, GroupFault, InDoubt, InFlight
 from consumer.path.attempt import Verdict, attempt
-from consumer.path.endings import ending_of_settle, settle_of
+from consumer.path.endings import ending_of_answer, ending_of_settle, settle_of
 from consumer.path.keying import claim_of
 from consumer.path.parts import Ending, Parts, Work
 from consumer.path.sealing import seal_and_commit
 from consumer.path.turning import turn
 from consumer.rules.modes import MODES, Outcome
 
-__all__ = ["call"]
+__all__ = ["Called", "call", "fault_of", "held_by"]
 
 
-async def call(parts: Parts, work: Work) -> Ending:
+class Called(msgspec.Struct, frozen=True, gc=False):
+    """What a caller is told.
+
+    Attributes:
+        ending: the entry's state now; `ABSENT`: nothing has happened, ask again.
+        error: what this call's own handler raised.
+        created_at: when the entry was made, by the store's clock; `None`: not known yet.
+    """
+
+    ending: Ending
+    error: BaseException | None = None
+    created_at: float | None = None
+
+
+async def call(parts: Parts, work: Work) -> Called:
     """Run `work` now, or answer with what its key's entry knows.
 
     A caller that fails is told so and asks again itself: where nothing can have happened, the entry is released to the
     state before (nothing waits in the store for a call). A `Reject` is stored, with the bytes; a doubt stays visible.
+    An entry that a way in has landed and nobody has started yet is taken by the call.
 
     Args:
         parts: what the path works with.
         work: the operation; nobody delivers its bytes again.
 
-    Returns:
-        The ending, done; `duplicate` where an earlier attempt's result is given again.
-
     Raises:
-        InFlight: the key runs elsewhere, or waits.
-        InDoubt: its outcome is not known.
-        Conflict: the key was used with another payload.
-        Dead: it was rejected, now or before.
         StoreUnavailable: nothing was started, or the outcome is not known: ask again.
-        Exception: what the handler raised, where its mode says that nothing has happened.
+        GroupFault: the transaction was lost after the handler had returned; nothing has happened.
     """
     task = asyncio.current_task()
     if task is not None:
@@ -45,9 +55,9 @@ async def call(parts: Parts, work: Work) -> Ending:
         task.add_done_callback(parts.calls.discard)
     if MODES[type(work.handler.mode)].in_transaction:
         return await _in_one_commit(parts, work)
-    _, [answer] = await turn(parts, [], [claim_of(work.handler, work.envelope, keep=True)])
+    _, [answer] = await turn(parts, [], [_claim(work, keep=True)])
     if not isinstance(answer, Won):
-        return _answered(work, answer)
+        return held_by(answer)
     verdict = await attempt(parts, work, answer)
     settle = settle_of(work, answer, verdict, parts.router)
     if settle.kind is Kind.RETRY:
@@ -59,13 +69,51 @@ async def call(parts: Parts, work: Work) -> Ending:
     return _told(parts, work, answer, verdict, settle)
 
 
-async def _in_one_commit(parts: Parts, work: Work) -> Ending:
+def held_by(answer: Answer | None) -> Called:
+    """Return what a caller is told whose key's entry was not started by this call."""
+    if answer is None or isinstance(answer, Won):
+        return Called(Ending(State.ABSENT, ack=True))
+    created = answer.created_at if isinstance(answer, Held) and answer.created_at else None
+    return Called(ending_of_answer(answer), created_at=created)
+
+
+def fault_of(work: Work, called: Called) -> BaseException | None:
+    """Return what `Running.call` raises for an answer that is no result; `None` where there is one.
+
+    It is `Conflict`, `Dead`, `InDoubt`, `InFlight`, or what the handler raised, where nothing has happened.
+    """
+    name, ending, error = work.handler.name, called.ending, called.error
+    if ending.conflict:
+        return Conflict(f"{name}: {ending.reason}")
+    if ending.state is State.DONE:
+        return None
+    fault: ConsumerError
+    if ending.state is State.DEAD:
+        fault = Dead(ending.reason or "dead")
+    elif ending.state is State.IN_DOUBT:
+        fault = InDoubt(f"{name}: the outcome is not known: {ending.reason}")
+    elif ending.state is not State.ABSENT:
+        fault = InFlight(f"{name}: the key is {ending.state.word}")
+    elif error is not None and not isinstance(error, GroupFault):
+        return error
+    else:
+        fault = InFlight(f"{name}: {ending.reason}; nothing has happened, ask again")
+    fault.__cause__ = error
+    return fault
+
+
+def _claim(work: Work, *, keep: bool = False) -> Claim:
+    """Return a claim that also takes what was landed and is due: the caller is here now, and a worker may not be."""
+    return msgspec.structs.replace(claim_of(work.handler, work.envelope, keep=keep), stored=True)
+
+
+async def _in_one_commit(parts: Parts, work: Work) -> Called:
     group = await parts.transactions.open()
     try:
-        [answer] = await group.claim([claim_of(work.handler, work.envelope)])
+        [answer] = await group.claim([_claim(work)])
         if not isinstance(answer, Won):
             await group.rollback()
-            return _answered(work, answer)
+            return held_by(answer)
         writes = Writes()
         verdict = await attempt(parts, work, answer, group=group, writes=writes)
         settle = settle_of(work, answer, verdict, parts.router)
@@ -76,20 +124,21 @@ async def _in_one_commit(parts: Parts, work: Work) -> Ending:
         await group.rollback()
     except Contended as fault:
         await group.rollback()
-        raise InFlight(f"{work.handler.name}: the key is being worked on ({fault})") from fault
+        reason = f"the key is being worked on ({fault})"
+        return Called(Ending(State.RUNNING, ack=False, duplicate=True, reason=reason), fault)
     except BaseException:
         await group.rollback()
         raise
     if settle.kind is Kind.BURY:
         # The refusal is an outcome: it is kept, so that the same request gets the same answer.
-        _, [claimed] = await turn(parts, [], [claim_of(work.handler, work.envelope, keep=True)])
+        _, [claimed] = await turn(parts, [], [_claim(work, keep=True)])
         if not isinstance(claimed, Won):
-            return _answered(work, claimed)
+            return held_by(claimed)
         await turn(parts, [Settle(settle.identity, claimed.token, Kind.BURY, reason=settle.reason)], [])
     return _told(parts, work, answer, verdict, settle)
 
 
-def _told(parts: Parts, work: Work, won: Won, verdict: Verdict, settle: Settle) -> Ending:
+def _told(parts: Parts, work: Work, won: Won, verdict: Verdict, settle: Settle) -> Called:
     """Tell the caller how its attempt ended; the observer too."""
     released = settle.kind in {Kind.RETRY, Kind.RELEASE}
     ending = (
@@ -98,33 +147,4 @@ def _told(parts: Parts, work: Work, won: Won, verdict: Verdict, settle: Settle) 
         else ending_of_settle(work, won, settle)
     )
     parts.observer.ended(work, ending, verdict.seconds)
-    if ending.state is State.DONE:
-        return ending
-    if ending.state is State.DEAD:
-        raise Dead(ending.reason or "rejected") from verdict.error
-    if ending.state is State.IN_DOUBT:
-        raise InDoubt(f"{work.handler.name}: the outcome is not known: {ending.reason}") from verdict.error
-    if verdict.error is not None and not isinstance(verdict.error, GroupFault):
-        raise verdict.error
-    raise InFlight(f"{work.handler.name}: {verdict.reason}; nothing has happened, ask again")
-
-
-def _answered(work: Work, answer: Held | Conflicting) -> Ending:
-    """Answer with what the key's entry knows."""
-    name = work.handler.name
-    if isinstance(answer, Conflicting):
-        raise Conflict(f"{name}: {answer.reason}")
-    if answer.state is State.DONE:
-        return Ending(
-            State.DONE,
-            ack=True,
-            duplicate=True,
-            attempt=answer.attempt,
-            token=answer.token,
-            result=answer.result,
-        )
-    if answer.state is State.DEAD:
-        raise Dead(answer.reason or "dead")
-    if answer.state is State.IN_DOUBT:
-        raise InDoubt(f"{name}: the outcome of an earlier attempt is not known: {answer.reason}")
-    raise InFlight(f"{name}: the key is {answer.state.word}")
+    return Called(ending, verdict.error)

@@ -84,7 +84,8 @@ class MemoryInbox:
             row.message is None or (claim.stored and self._due(row))
         ):
             return None
-        return Held(row.state, row.message is not None, row.token, row.attempts, row.result, row.reason)
+        stored = row.message is not None
+        return Held(row.state, stored, row.token, row.attempts, row.result, row.reason, row.created_at)
 
     def _due(self, row: Row) -> bool:
         return row.due_at is not None and row.due_at <= self._data.now()

@@ -35,7 +35,8 @@ _SHARED = {
 
 _LOOK = """
 select e.id, e.key, e.fingerprint, e.state, e.nonce, e.token, e.attempts, e.result, e.reason,
-       e.message is not null as stored, coalesce(e.due_at <= now(), false) as due
+       e.message is not null as stored, coalesce(e.due_at <= now(), false) as due,
+       extract(epoch from e.created_at)::float8 as created_at
 from consumer_inbox e where e.id = any($1::uuid[])
 """
 
@@ -89,7 +90,9 @@ def judge(row: asyncpg.Record | None, claim: Claim, *, nonce: bool = True) -> An
         return Won(row["token"], row["attempts"])
     if state in {State.RECEIVED, State.WAITING} and (not stored or (claim.stored and row["due"])):
         return None
-    return Held(State(state), stored, row["token"], row["attempts"], row["result"], row["reason"])
+    return Held(
+        State(state), stored, row["token"], row["attempts"], row["result"], row["reason"], row["created_at"]
+    )
 
 
 async def second_look(

@@ -25,10 +25,11 @@ class Seen(msgspec.Struct, gc=False):
     stored: int
     result: bytes | None
     reason: str | None
+    created_at: float
 
 
 _SEE = """select seq, key, fingerprint, state, token, attempts, nonce, due_at, message is not null, result,
-    reason from consumer_inbox where id = ?"""
+    reason, created_at from consumer_inbox where id = ?"""
 
 
 def see(connection: sqlite3.Connection, identity: bytes) -> Seen | None:
@@ -56,4 +57,12 @@ def judge(seen: Seen, claim: Claim, at: float, *, again: bool) -> Answer | None:
         due = seen.due_at is not None and seen.due_at <= at
         if not seen.stored or (claim.stored and due):
             return None
-    return Held(State(seen.state), bool(seen.stored), seen.token, seen.attempts, seen.result, seen.reason)
+    return Held(
+        State(seen.state),
+        bool(seen.stored),
+        seen.token,
+        seen.attempts,
+        seen.result,
+        seen.reason,
+        seen.created_at,
+    )

@@ -213,6 +213,13 @@ class Process(msgspec.Struct, frozen=True):
         assert isinstance(answer, Held), answer
         return answer
 
+    async def held_of(self, claim: Claim, answer: Answer | None) -> Held:
+        """Return the answer `Held`, without its time once that was compared with the entry's (0: a store need not say)."""
+        assert isinstance(answer, Held), answer
+        made = (await self.entry(claim)).created_at
+        assert answer.created_at == 0 or abs(answer.created_at - made) < 0.001, (answer, made)
+        return msgspec.structs.replace(answer, created_at=0.0)
+
     async def settle(self, settle: Settle) -> Settled:
         """Settle one attempt."""
         settled, answers = await self.store.inbox.turn(self.worker, [settle], [])

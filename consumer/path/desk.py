@@ -1,0 +1,192 @@
+"""The desk: where calls and landings arrive one by one, each with somebody who waits for the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from consumer.declare.handler import Handler
+from consumer.entry import Claim, Landed, Landing, OnLapse, State
+from consumer.errors import BrokerUnavailable, GroupFault, StoreUnavailable
+from consumer.message import Envelope, Message
+from consumer.path.coalesce import Coalesced
+from consumer.path.direct import Called, call, held_by
+from consumer.path.keying import Unkeyed, claim_of, envelope_of
+from consumer.path.parts import Ending, Parts, Work
+
+__all__ = ["Desk"]
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 0.5
+"""Seconds between questions about a key that somebody else runs: doubled from the first to the longest."""
+
+MOST_CALLS = 256
+"""Calls under way in one process: beyond, they would only queue for connections."""
+
+MOST_LANDINGS = 5_000
+"""Requests that wait for a landing: beyond, the store is too slow, and senders shall come again later."""
+
+LOOK_LIMIT = 2.0
+"""Seconds after which a store that has not answered a look counts as away."""
+
+
+class Desk:
+    """Serves one process' calls and landings.
+
+    Args:
+        parts: what the path works with.
+        ready: whether this process may take work now.
+        landed: called when entries may have become due.
+
+    Attributes:
+        counts: what was answered, by (way in, outcome), for metrics.
+    """
+
+    def __init__(self, parts: Parts, *, ready: Callable[[], bool], landed: Callable[[], None]) -> None:
+        self._parts = parts
+        self._ready = ready
+        self._landed = landed
+        self._under_way: dict[bytes, tuple[bytes, asyncio.Task[Called]]] = {}
+        self._land = Coalesced(parts.arrivals.land)
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def app(self) -> str:
+        """The app's name."""
+        return self._parts.app
+
+    @property
+    def full(self) -> bool:
+        """Whether there is so much under way that more would only wait."""
+        return len(self._parts.calls) >= MOST_CALLS or self._land.waiting >= MOST_LANDINGS
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process may take work now."""
+        return self._ready()
+
+    def subscribers(self, topic: str) -> Sequence[Handler]:
+        """Return the handlers of a topic."""
+        return self._parts.router.by_topic.get(topic, ())
+
+    def now(self) -> float:
+        """Return seconds since 1970 by the process' clock."""
+        return self._parts.clock.time()
+
+    def envelope(self, handler: Handler, message: Message) -> Envelope | Unkeyed:
+        """Decode and key a message of a caller."""
+        return envelope_of(self._parts.app, handler, message)
+
+    async def call(self, work: Work) -> Called:
+        """Run `work`, or answer with what its entry knows. A caller that leaves does not stop what has started.
+
+        Raises:
+            BrokerUnavailable: this process may not start anything now.
+            StoreUnavailable, GroupFault: see `path.direct.call`.
+        """
+        return await asyncio.shield(self._begin(work))
+
+    async def ask(self, work: Work, wait: float) -> Called:
+        """As `call`; a key that is being worked on is waited for, up to `wait` seconds, without holding a connection."""
+        clock = self._parts.clock
+        until = clock.monotonic() + wait
+        pause = FIRST_PAUSE
+        while True:
+            other = self._under_way.get(work.envelope.identity)
+            if other is None:
+                called = await self.call(work)
+                if called.ending.state not in _MOVING:
+                    return called
+            else:
+                fingerprint, task = other
+                if fingerprint != work.envelope.fingerprint:
+                    return _CONFLICT
+                called = await _outcome(task, until - clock.monotonic())
+                if called.ending.state is State.ABSENT:
+                    await asyncio.sleep(0)  # what it was doing is undone, so the key is ours to start
+                    continue
+                if called.ending.state not in _MOVING:
+                    return called
+            left = until - clock.monotonic()
+            if left <= 0:
+                return called
+            await clock.sleep(min(pause, left))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def made_at(self, work: Work) -> float | None:
+        """Return when the key's entry was made, by the store's clock; `None` where the store does not say now."""
+        try:
+            [answer] = await self._parts.inbox.look([claim_of(work.handler, work.envelope)])
+        except StoreUnavailable:
+            return None
+        return held_by(answer).created_at
+
+    async def land(self, landings: Sequence[Landing]) -> list[Landed]:
+        """Write entries durably, in one commit with whatever else arrives now.
+
+        Raises:
+            StoreUnavailable: they may have been written; the sender comes again, and finds duplicates.
+        """
+        landed = await self._land(landings)
+        self._landed()
+        return landed
+
+    async def answers(self) -> bool:
+        """Whether the store answers now."""
+        try:
+            async with asyncio.timeout(LOOK_LIMIT):
+                await self._parts.inbox.look([_NOBODYS])
+        except (StoreUnavailable, TimeoutError):
+            return False
+        return True
+
+    async def idle(self) -> None:
+        """Wait until no landing is under way (calls are the runtime's to wait for)."""
+        await self._land.idle()
+
+    def _begin(self, work: Work) -> asyncio.Task[Called]:
+        if not self._ready():
+            raise BrokerUnavailable("this process is not ready: it ends, or its sign of life cannot be renewed")
+        task = asyncio.create_task(call(self._parts, work), name=f"call {work.handler.name}")
+        identity = work.envelope.identity
+        # From this moment on, and not when it first runs: the end of the process must see it.
+        self._parts.calls.add(task)
+        if identity not in self._under_way:
+            self._under_way[identity] = work.envelope.fingerprint, task
+        task.add_done_callback(lambda ended: self._ended(identity, ended))
+        return task
+
+    def _ended(self, identity: bytes, task: asyncio.Task[Called]) -> None:
+        self._parts.calls.discard(task)
+        known = self._under_way.get(identity)
+        if known is not None and known[1] is task:
+            del self._under_way[identity]
+        if not task.cancelled():
+            task.exception()  # its caller may be gone: then nobody is left to be told
+        self._landed()
+
+
+_MOVING = {State.RECEIVED, State.RUNNING, State.WAITING}
+_NOBODYS = Claim(bytes(16), "public", "-", b"-", bytes(16), 1, OnLapse.WAITING, 1)
+_IN_FLIGHT = Called(Ending(State.RUNNING, ack=False, duplicate=True, reason="the key is running"))
+_CONFLICT = Called(
+    Ending(
+        State.DEAD, ack=False, duplicate=True, conflict=True, reason="this key is being used with another payload"
+    )
+)
+
+
+async def _outcome(task: asyncio.Task[Called], wait: float) -> Called:
+    """Wait for another caller's attempt; what it made is a replay for us. What was released is ours to start."""
+    if wait > 0:
+        await asyncio.wait({task}, timeout=wait)
+    if not task.done():
+        return _IN_FLIGHT
+    if task.cancelled() or isinstance(task.exception(), StoreUnavailable | GroupFault | BrokerUnavailable):
+        return held_by(None)
+    called = task.result()
+    ending = msgspec.structs.replace(called.ending, duplicate=True)
+    return msgspec.structs.replace(called, ending=ending)
