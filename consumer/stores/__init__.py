@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from consumer.errors import SettingsError
 from consumer.ports.store import Store
 from consumer.settings import redacted
 
-__all__ = ["open_store"]
+__all__ = ["KeepsHistory", "open_store"]
 
-_KNOWN = "sqlite:///shop.db, postgresql://user@host:5432/shop or memory:"
+_KNOWN = "sqlite:///shop.db, postgresql://user@host:5432/shop, redis://host:6379/0 or memory:"
+
+
+@runtime_checkable
+class KeepsHistory(Protocol):
+    """A store that may fall back to an older copy of itself, and refuses claims until somebody answers for that."""
+
+    async def accept_history(self, reason: str) -> list[str]:
+        """Let claims go on; return what was wrong.
+
+        Args:
+            reason: why that is right, kept in the store; never empty.
+
+        Raises:
+            StoreUnavailable: nobody answers; the same call may be repeated.
+        """
+        ...
 
 
 def open_store(url: str, app: str) -> Store:
     """Return the store that a URL names, not yet connected: `Store.open` does that.
 
     Args:
-        url: `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://…` or `postgres://…`.
+        url: `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://…` or `postgres://…`,
+            `redis://…`, `rediss://…`, `redis+sentinel://…` or `redis+cluster://…`.
         app: the app that the handle works for.
 
     Raises:
@@ -38,7 +56,9 @@ def open_store(url: str, app: str) -> Store:
         case "postgresql" | "postgres":
             return _postgres(url, app)
         case "redis" | "rediss":
-            raise SettingsError(f"store={redacted(url)!r}: Redis is not built yet; use {_KNOWN}")
+            return _redis(url, app)
+        case str(kind) if kind.startswith(("redis+", "rediss+")):
+            return _redis(url, app)
         case _:
             raise SettingsError(f"store={redacted(url)!r}: no such kind of store; use {_KNOWN}")
 
@@ -65,3 +85,15 @@ def _postgres(url: str, app: str) -> Store:
             " pip install 'idempotent-consumer[postgres]'"
         ) from None
     return PostgresStore(url, app)
+
+
+def _redis(url: str, app: str) -> Store:
+    try:
+        from consumer.stores.redis import RedisStore  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] != "redis":
+            raise
+        raise SettingsError(
+            f"store={redacted(url)!r}: the driver redis is not installed; pip install 'idempotent-consumer[redis]'"
+        ) from None
+    return RedisStore(url, app)

@@ -10,8 +10,8 @@ import redis.asyncio as aioredis
 from consumer.ports.store import Store
 from consumer.stores.redis import CAPABILITIES, RedisStore
 from consumer.testing.contract import cases
-from tests.services import Redis
 from tests.contract.redishand import Hand
+from tests.services import Redis
 
 
 class RedisBackend:

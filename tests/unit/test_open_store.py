@@ -49,7 +49,7 @@ def test_a_postgres_url_is_passed_on(monkeypatch, scheme):
 @pytest.mark.parametrize(
     ("url", "shown", "mend"),
     [
-        ("redis://:hunter2@cache:6379/0", "redis://:…@cache:6379/0", "not built yet"),
+        ("redis://:hunter2@cache:none/0", "redis://:…@cache:none/0", "is not a port"),
         ("mysql://me:hunter2@host/db", "mysql://me:…@host/db", "no such kind of store"),
         ("mysql://me:hunter2/@host/db", "mysql://me:…@host/db", "no such kind of store"),
         ("shop.db", "shop.db", "sqlite:///shop.db"),

@@ -76,7 +76,9 @@ def _parse(url: str, shown: str) -> Address:
     tls = {name: query.pop(name) for name in _TLS if name in query}
     sentinel = {name.removeprefix("sentinel_"): query.pop(name) for name in _SENTINEL if name in query}
     if query:
-        raise ValueError(f"unknown parameter {min(query)!r}; there are weak, {', '.join((*_TLS, *_SENTINEL))}")
+        raise ValueError(
+            f"unknown parameter {min(query)!r}; there are weak, {', '.join((*_TLS, *_SENTINEL))}"
+        )
     if (tls and base != "rediss") or (sentinel and kind != "sentinel"):
         raise ValueError("ssl_… needs rediss://, and sentinel_… needs redis+sentinel://")
     encryption = {"ssl": True, **tls} if base == "rediss" else {}

@@ -66,7 +66,7 @@ class RedisArrivals:
         if self._calls.buckets == 1:
             places: dict[int, Any] = {HOME: None}
         else:
-            places = await soonest(self._calls, "d:", self._app, handlers, limit)
+            places = await soonest(self._calls, "d:", self._app, handlers, limit=limit)
         if not places:
             return []
         replies = await self._history.claiming(places, lambda: self._take(worker, handlers, limit, places))
@@ -83,7 +83,14 @@ class RedisArrivals:
         args = [
             (
                 bucket,
-                (self._app, str(worker), self._history.seen(bucket, worker), list(handlers), limit, identities),
+                (
+                    self._app,
+                    str(worker),
+                    self._history.seen(bucket, worker),
+                    list(handlers),
+                    limit,
+                    identities,
+                ),
             )
             for bucket, identities in places.items()
         ]

@@ -12,7 +12,17 @@ from functools import cache
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-__all__ = ["HOME", "MOST", "bucket_of", "bucket_of_number", "by_bucket", "join", "meta_key", "prefixes", "split"]
+__all__ = [
+    "HOME",
+    "MOST",
+    "bucket_of",
+    "bucket_of_number",
+    "by_bucket",
+    "join",
+    "meta_key",
+    "prefixes",
+    "split",
+]
 
 MOST = 64
 """Numbers of one bucket are this far apart, so that those of two buckets are never equal. Frozen: it is in every token."""

@@ -82,7 +82,7 @@ class Calls:
         """
         commands = [("EVALSHA", script.sha, 1, self._keys[bucket], _pack(args)) for bucket, args in calls]
         replies = await self._shielded(lambda: self._evaluate(script, commands))
-        if some and not all(isinstance(reply, Exception) for reply in replies):
+        if some and not any(map(is_stale, replies)) and not all(isinstance(r, Exception) for r in replies):
             return [None if isinstance(reply, Exception) else reply for reply in replies]
         return [_checked(reply) for reply in replies]
 
@@ -106,8 +106,10 @@ class Calls:
             client = self._open()
             if isinstance(client, RedisCluster):
                 await client.initialize()
-                return [await node.execute_command(*words) for node in client.get_primaries()]
-            return [await client.execute_command(*words)]
+                primaries = client.get_primaries()
+                ask: Callable[..., Awaitable[Any]] = client.execute_command
+                return [await ask(*words, target_nodes=node) for node in primaries]
+            return [await client.execute_command(*words)]  # type: ignore[no-untyped-call]
 
         return await self._shielded(work)
 
@@ -176,7 +178,9 @@ class Calls:
                 return [await client.execute_command(*commands[0])]
             except exceptions.ResponseError as error:
                 return [error]
-        pipeline = client.pipeline(transaction=False) if not isinstance(client, RedisCluster) else client.pipeline()
+        pipeline = (
+            client.pipeline(transaction=False) if not isinstance(client, RedisCluster) else client.pipeline()
+        )
         for command in commands:
             pipeline.execute_command(*command)
         replies: list[Any] = await pipeline.execute(raise_on_error=False)
@@ -200,4 +204,3 @@ def _checked(reply: Any) -> Any:
             raise reply
         raise store_fault(reply) from reply
     return reply
-

@@ -40,7 +40,9 @@ def connect(address: Address, app: str) -> tuple[Client, Sentinels]:
     """
     options: dict[str, Any] = {
         **address.options,
-        "client_name": f"consumer-{app}".replace(" ", "-")[:63] if app.isascii() and app.isprintable() else "consumer",
+        "client_name": f"consumer-{app}".replace(" ", "-")[:63]
+        if app.isascii() and app.isprintable()
+        else "consumer",
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": READ_TIMEOUT,
         "socket_keepalive": True,
@@ -52,7 +54,7 @@ def connect(address: Address, app: str) -> tuple[Client, Sentinels]:
         return cluster, []
     options |= {"db": address.database, "retry": _never(), "retry_on_error": []}
     if address.kind == "sentinel":
-        sentinel = Sentinel(
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
             address.hosts,
             sentinel_kwargs={
                 **address.sentinel_options,

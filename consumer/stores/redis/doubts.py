@@ -42,7 +42,7 @@ class RedisDoubts:
         if self._calls.buckets == 1:
             places: dict[int, Any] = {HOME: None}
         else:
-            places = await soonest(self._calls, "q:", self._app, handlers, limit, tries)
+            places = await soonest(self._calls, "q:", self._app, handlers, limit=limit, tries=tries)
         args = [
             (bucket, (self._app, list(handlers), limit, micros(lease), tries, identities))
             for bucket, identities in places.items()

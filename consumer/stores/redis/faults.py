@@ -32,6 +32,9 @@ _WAIT = {
 }
 """Answers of a server that time, or whoever runs it, mends."""
 
+_ELSEWHERE = (exceptions.ClusterError, exceptions.AskError, exceptions.TryAgainError)
+"""A cluster that is changing, or not whole."""
+
 _REFUSED = (
     exceptions.AuthenticationError,
     exceptions.AuthorizationError,
@@ -68,26 +71,30 @@ def settings_fault(error: BaseException) -> str | None:
 def store_fault(error: BaseException) -> ConsumerError:
     """Return what a failure of a call means, once the store was opened."""
     text = one_line(error)
-    if isinstance(error, exceptions.ResponseError):
-        if (history := text.partition(HISTORY)[2]) and text.startswith(HISTORY):
-            return HistoryBroken(
-                f"Redis may have lost claims: {history}. Nothing is claimed until somebody answers for that:"
-                " consumer accept-history --reason TEXT"
-            )
-        if text.startswith(CLOSED):
-            return StoreUnavailable("this worker is closed: it may claim nothing any more")
-        if isinstance(error, exceptions.OutOfMemoryError):
-            return StoreUnavailable(f"Redis is full, and rightly evicts nothing; raise maxmemory: {text}")
-        if isinstance(error, exceptions.ReadOnlyError):
-            return StoreUnavailable(f"Redis is a replica now (a fail-over?): {text}")
-        for code, meaning in _WAIT.items():
-            if text.startswith(code):
-                return StoreUnavailable(f"Redis: {meaning}: {text}")
-        if not isinstance(error, (exceptions.ClusterError, exceptions.AskError, exceptions.TryAgainError)):
-            if isinstance(error, _REFUSED):
-                return StoreUnavailable(f"Redis refuses: {text}")
-            # Waiting does not mend it: a mistake of ours, or a change of the keys by somebody else.
-            return ConsumerError(f"Redis refuses a command of the store: {text}")
     if isinstance(error, exceptions.DataError):
         return SettingsError(f"Redis: {text}")
-    return StoreUnavailable(f"Redis: {text}")
+    if not isinstance(error, exceptions.ResponseError) or isinstance(error, _ELSEWHERE):
+        return StoreUnavailable(f"Redis: {text}")
+    if text.startswith(HISTORY):
+        return HistoryBroken(
+            f"Redis may have lost claims: {text.removeprefix(HISTORY)}. Nothing is claimed until somebody answers for"
+            " that: consumer accept-history --reason TEXT"
+        )
+    if text.startswith(CLOSED):
+        return StoreUnavailable("this worker is closed: it may claim nothing any more")
+    return _answered(error, text)
+
+
+def _answered(error: exceptions.ResponseError, text: str) -> ConsumerError:
+    """Return what a refusal of the server means."""
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return StoreUnavailable(f"Redis is full, and rightly evicts nothing; raise maxmemory: {text}")
+    if isinstance(error, exceptions.ReadOnlyError):
+        return StoreUnavailable(f"Redis is a replica now (a fail-over?): {text}")
+    if isinstance(error, _REFUSED):
+        return StoreUnavailable(f"Redis refuses: {text}; check user, password and ACL")
+    for code, meaning in _WAIT.items():
+        if text.startswith(code):
+            return StoreUnavailable(f"Redis: {meaning}: {text}")
+    # Waiting does not mend it: a mistake of ours, or a change of the keys by somebody else.
+    return ConsumerError(f"Redis refuses a command of the store: {text}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from consumer.entry import Answer, Claim, Settle, Settled
 from consumer.stores.redis.buckets import by_bucket
 from consumer.stores.redis.calls import Calls
+from consumer.stores.redis.faults import HistoryBroken
 from consumer.stores.redis.history import History
 from consumer.stores.redis.moving import Moving, move, moving_of
 from consumer.stores.redis.names import Names
@@ -51,21 +52,21 @@ class RedisInbox:
                 *((landing.tenant, landing.handler) for settle in settles for landing in settle.landings),
             }
         )
-        ends = by_bucket((settle.identity for settle in settles), self._calls.buckets)
-        starts = by_bucket((claim.identity for claim in claims), self._calls.buckets)
-        buckets = list({**ends, **starts})
+        turn = _Turn(self._app, self._calls.buckets, worker, settles, claims)
         if not claims:
-            replies = await self._call(worker, settles, claims, ends, starts, buckets)
-        else:
-            # Also where it only settles a bucket is asked whether this worker may claim: all of the call, or nothing.
-            try:
-                replies = await self._history.claiming(
-                    buckets, lambda: self._call(worker, settles, claims, ends, starts, buckets)
-                )
-            except BaseException:
-                self._names.forget()
-                raise
-        return await self._read(worker, settles, claims, ends, starts, dict(zip(buckets, replies, strict=True)))
+            return await self._read(turn, await self._calls.run_all(_TURN, turn.args(_nothing)))
+        # Also where it only settles a bucket is asked whether this worker may claim: all of the call, or nothing.
+        try:
+            replies = await self._history.claiming(
+                turn.buckets,
+                lambda: self._calls.run_all(
+                    _TURN, turn.args(lambda bucket: self._history.seen(bucket, worker))
+                ),
+            )
+        except HistoryBroken:
+            self._names.forget()  # the store may have lost them too
+            raise
+        return await self._read(turn, replies)
 
     async def look(self, claims: Sequence[Claim]) -> list[Answer | None]:
         """Read what `turn` would answer; see `ports.inbox.Inbox.look`."""
@@ -80,55 +81,62 @@ class RedisInbox:
                 answers[i] = None if answer is None else answer_of(answer, bucket)
         return answers
 
-    async def _call(
-        self,
-        worker: int,
-        settles: Sequence[Settle],
-        claims: Sequence[Claim],
-        ends: dict[int, list[int]],
-        starts: dict[int, list[int]],
-        buckets: Sequence[int],
-    ) -> list[Any]:
-        claiming = bool(claims)
-        args = [
-            (
-                bucket,
-                (
-                    self._app,
-                    str(worker),
-                    claiming,
-                    self._history.seen(bucket, worker) if claiming else (None, 0, 0),
-                    [
-                        settle_args(settles[i], self._app, bucket, self._calls.buckets)
-                        for i in ends.get(bucket, ())
-                    ],
-                    [claim_args(claims[i]) for i in starts.get(bucket, ())],
-                ),
-            )
-            for bucket in buckets
-        ]
-        return await self._calls.run_all(_TURN, args)
-
-    async def _read(
-        self,
-        worker: int,
-        settles: Sequence[Settle],
-        claims: Sequence[Claim],
-        ends: dict[int, list[int]],
-        starts: dict[int, list[int]],
-        replies: dict[int, Any],
-    ) -> tuple[list[Settled], list[Answer]]:
-        settled = [Settled.LOST] * len(settles)
-        answers: list[Any] = [None] * len(claims)
+    async def _read(self, turn: _Turn, replies: Sequence[Any]) -> tuple[list[Settled], list[Answer]]:
+        settled = [Settled.LOST] * len(turn.settles)
+        answers: list[Any] = [None] * len(turn.claims)
         moving: list[Moving] = []
-        for bucket, (count, oks, answered, owed) in replies.items():
-            if claims:
-                self._history.counted(bucket, worker, count)
-            for i, ok in zip(ends.get(bucket, ()), oks, strict=True):
+        for bucket, (count, oks, answered, owed) in zip(turn.buckets, replies, strict=True):
+            if turn.claims:
+                self._history.counted(bucket, turn.worker, count)
+            for i, ok in zip(turn.ends.get(bucket, ()), oks, strict=True):
                 settled[i] = Settled.OK if ok else Settled.LOST
-            for i, answer in zip(starts.get(bucket, ()), answered, strict=True):
+            for i, answer in zip(turn.starts.get(bucket, ()), answered, strict=True):
                 answers[i] = answer_of(answer, bucket)
             moving += moving_of(bucket, owed)
         if moving:
             await move(self._calls, moving)
         return settled, answers
+
+
+class _Turn:
+    """One turn, divided by buckets."""
+
+    __slots__ = ("_app", "_count", "buckets", "claims", "ends", "settles", "starts", "worker")
+
+    def __init__(
+        self, app: str, count: int, worker: int, settles: Sequence[Settle], claims: Sequence[Claim]
+    ) -> None:
+        self._app = app
+        self._count = count
+        self.worker = worker
+        self.settles = settles
+        self.claims = claims
+        self.ends = by_bucket((settle.identity for settle in settles), count)
+        self.starts = by_bucket((claim.identity for claim in claims), count)
+        self.buckets = list({**self.ends, **self.starts})
+
+    def args(self, seen: Callable[[int], Any]) -> list[tuple[int, tuple[Any, ...]]]:
+        """Return the arguments of each bucket's script; see lua/turn.lua."""
+        claiming = bool(self.claims)
+        return [
+            (
+                bucket,
+                (
+                    self._app,
+                    str(self.worker),
+                    claiming,
+                    seen(bucket),
+                    [
+                        settle_args(self.settles[i], self._app, bucket, self._count)
+                        for i in self.ends.get(bucket, ())
+                    ],
+                    [claim_args(self.claims[i]) for i in self.starts.get(bucket, ())],
+                ),
+            )
+            for bucket in self.buckets
+        ]
+
+
+def _nothing(_bucket: int) -> tuple[None, int, int]:
+    """A turn that claims nothing is not compared with what is known of the bucket."""
+    return None, 0, 0

@@ -78,7 +78,11 @@ class Listing:
         while limit is None or start < limit:
             page = _PAGE if limit is None else min(_PAGE, limit - start)
             [reply] = await self._calls.commands([("ZRANGE", key, start, start + page - 1, "WITHSCORES")])
-            pairs = reply if not reply or isinstance(reply[0], (tuple, list)) else zip(reply[::2], reply[1::2], strict=True)
+            pairs = (
+                reply
+                if not reply or isinstance(reply[0], (tuple, list))
+                else zip(reply[::2], reply[1::2], strict=True)
+            )
             found.update({identity: int(float(score)) for identity, score in pairs})
             if len(reply) < page:
                 break

@@ -19,7 +19,7 @@ _SOONEST = Script("queues", "soonest")
 
 
 async def soonest(
-    calls: Calls, queue: str, app: str, handlers: Sequence[str], limit: int, tries: int | None = None
+    calls: Calls, queue: str, app: str, handlers: Sequence[str], *, limit: int, tries: int | None = None
 ) -> dict[int, list[object]]:
     """Return what is due soonest over all buckets: packed identities by bucket. Moves landings that were left behind.
 

@@ -8,7 +8,19 @@ from typing import Any
 
 import msgspec
 
-from consumer.entry import Answer, Claim, Conflicting, Entry, Held, Landing, Settle, State, StoryLine, Taken, Won
+from consumer.entry import (
+    Answer,
+    Claim,
+    Conflicting,
+    Entry,
+    Held,
+    Landing,
+    Settle,
+    State,
+    StoryLine,
+    Taken,
+    Won,
+)
 from consumer.message import Outgoing
 from consumer.ports.outbox import Pending
 from consumer.stores.redis.buckets import bucket_of, join, split
@@ -120,7 +132,12 @@ def away(app: str, landing: Landing) -> bytes:
 def _born_dead(landing: Landing) -> Landing:
     # Its conflict identity is its own: what is there already is left alone.
     return msgspec.structs.replace(
-        landing, identity=landing.conflict_identity, state=State.DEAD, keyed=False, reason=_CONFLICT, delay=0.0
+        landing,
+        identity=landing.conflict_identity,
+        state=State.DEAD,
+        keyed=False,
+        reason=_CONFLICT,
+        delay=0.0,
     )
 
 
@@ -141,9 +158,12 @@ def answer_of(reply: Sequence[Any], bucket: int) -> Answer:
         return Won(join(reply[1], bucket), reply[2])
     if reply[0] == 3:
         key = reply[1] == b"key"
-        return Conflicting("another key has this identity" if key else "this key was used with another payload")
-    _, state, stored, drawn, attempt, result, reason = reply
-    return Held(State(state), bool(stored), join(drawn, bucket), attempt, result, _text(reason))
+        return Conflicting(
+            "another key has this identity" if key else "this key was used with another payload"
+        )
+    _, state, stored, drawn, attempt, created, result, reason = reply
+    token, at = join(drawn, bucket), int(created) / MICRO
+    return Held(State(state), bool(stored), token, attempt, result, _text(reason), at)
 
 
 def taken_of(reply: Sequence[Any], bucket: int) -> Taken:
@@ -164,9 +184,25 @@ def taken_of(reply: Sequence[Any], bucket: int) -> Taken:
 
 def entry_of(identity: bytes, reply: Sequence[Any], bucket: int) -> Entry:
     """Return an entry as people see it; see lua/seen.lua."""
-    (app, tenant, handler, key, state, attempts, drawn, created, due, worker, reason, message, unkeyed, result), story = (
-        reply
-    )
+    (
+        (
+            app,
+            tenant,
+            handler,
+            key,
+            state,
+            attempts,
+            drawn,
+            created,
+            due,
+            worker,
+            reason,
+            message,
+            unkeyed,
+            result,
+        ),
+        story,
+    ) = reply
     return Entry(
         identity=identity,
         app=app.decode(),

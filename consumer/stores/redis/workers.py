@@ -99,7 +99,9 @@ class RedisWorkers:
 
     async def claims(self, worker: int) -> list[tuple[bytes, int, str]]:
         """The running entries of a worker; see `ports.workers.Workers.claims`."""
-        replies = await self._calls.run_all(_CLAIMS, [(bucket, (str(worker),)) for bucket in self._everywhere])
+        replies = await self._calls.run_all(
+            _CLAIMS, [(bucket, (str(worker),)) for bucket in self._everywhere]
+        )
         return [
             (identity, join(int(drawn), bucket), handler.decode())
             for bucket, reply in enumerate(replies)
@@ -122,7 +124,8 @@ class RedisWorkers:
 
     async def _left(self, worker: int) -> int:
         """Close the worker in every bucket; return how many claims it has left."""
-        args = [(bucket, (str(worker), 0, {})) for bucket in self._everywhere]
+        nothing: dict[str, int] = {}
+        args = [(bucket, (str(worker), 0, nothing)) for bucket in self._everywhere]
         return sum(remaining for _, remaining in await self._calls.run_all(_ADOPT, args))
 
     async def _drained(self, worker: int) -> None:

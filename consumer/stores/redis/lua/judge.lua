@@ -18,5 +18,5 @@ local function judge(row, c)
     return nil
   end
   local result = call('HGET', P .. 'e:' .. row.id, 'r')
-  return {2, tonumber(row.s), row.y and 1 or 0, row.t, row.c, result, row.e}
+  return {2, tonumber(row.s), row.y and 1 or 0, row.t, row.c, row.o, result, row.e}
 end

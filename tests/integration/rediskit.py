@@ -1,0 +1,182 @@
+"""Redis servers of a test's own: alone, as primary and replica, as a cluster; and a proxy that loses replies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
+
+import redis.asyncio as aioredis
+
+from tests.services.base import HOST, answers, folder_for, free_port
+from tests.services.process import LocalProcess
+from tests.services.redis import Redis
+
+SLOTS = 16_384
+
+
+class Server:
+    """A Redis server with data of its own; it keeps them over stop and start."""
+
+    def __init__(self, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"redis://{HOST}:{self.port}/0"
+        self.folder = folder_for("redis")
+        command = [str(Redis.packages()), "--port", str(self.port), "--bind", HOST, "--dir", str(self.folder)]
+        command += ["--save", "", "--repl-diskless-sync-delay", "0", *(options or ("--appendonly", "yes"))]
+        self.process = LocalProcess(
+            "a Redis of this test", command, self.folder, lambda: answers(self.port, b"PING\r\n", b"+PONG")
+        )
+
+    def start(self) -> None:
+        self.process.start()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def close(self) -> None:
+        self.process.close()
+
+    def client(self) -> aioredis.Redis:
+        return aioredis.Redis(host=HOST, port=self.port)
+
+    async def ask(self, *words: Any) -> Any:
+        async with self.client() as client:
+            return await client.execute_command(*words)
+
+
+@contextlib.contextmanager
+def server(*options: str):
+    made = Server(*options)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+async def until(true: Callable[[], Any], limit: float = 20.0) -> None:
+    """Wait until an async question is answered yes."""
+    async with asyncio.timeout(limit):
+        while not await true():  # noqa: ASYNC110 - another process' state has no event
+            await asyncio.sleep(0.02)
+
+
+async def replica_of(primary: Server, replica: Server) -> None:
+    """Attach, and wait until everything is copied."""
+    await replica.ask("REPLICAOF", HOST, primary.port)
+
+    async def attached() -> bool:
+        return "master_link_status:up" in _text(await replica.ask("INFO", "replication"))
+
+    await until(attached)
+
+
+def _text(info: Any) -> str:
+    if isinstance(info, dict):
+        return "\n".join(f"{name}:{value}" for name, value in info.items())
+    return info.decode() if isinstance(info, bytes) else str(info)
+
+
+class Cluster:
+    """Three primaries, each with a third of the slots."""
+
+    def __init__(self) -> None:
+        options = ("--appendonly", "yes", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+        self.servers = [Server(*options) for _ in range(3)]
+        self.url = "redis+cluster://" + ",".join(f"{HOST}:{one.port}" for one in self.servers)
+
+    async def start(self) -> None:
+        for one in self.servers:
+            one.start()
+        for number, one in enumerate(self.servers):
+            first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3
+            await one.ask("CLUSTER", "ADDSLOTS", *range(first, last))
+            await one.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for one in self.servers[1:]:
+            await self.servers[0].ask("CLUSTER", "MEET", HOST, one.port)
+        for one in self.servers:
+
+            async def whole(one: Server = one) -> bool:
+                info = await one.ask("CLUSTER", "INFO")
+                told = _text(info)
+                return "cluster_state:ok" in told and "cluster_known_nodes:3" in told
+
+            await until(whole)
+
+    async def empty(self) -> None:
+        for one in self.servers:
+            await one.ask("FLUSHALL")
+
+    def close(self) -> None:
+        for one in self.servers:
+            one.close()
+
+
+class Proxy:
+    """Between a client and a server: what the server answers can be lost."""
+
+    def __init__(self, port: int) -> None:
+        self.lose = False
+        self.lost = asyncio.Event()
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._pass_on, HOST, 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"redis://{HOST}:{self._server.sockets[0].getsockname()[1]}/0"
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        there, thither = await asyncio.open_connection(HOST, self._port)
+
+        async def forth() -> None:
+            while data := await reader.read(65_536):
+                thither.write(data)
+                await thither.drain()
+
+        async def back() -> None:
+            while data := await there.read(65_536):
+                if self.lose:
+                    self.lose = False
+                    self.lost.set()
+                    return
+                writer.write(data)
+                await writer.drain()
+
+        ways = [asyncio.ensure_future(forth()), asyncio.ensure_future(back())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for each in (writer, thither):
+                each.close()
+            self._tasks.discard(task)
+
+
+@contextlib.asynccontextmanager
+async def cluster() -> AsyncIterator[Cluster]:
+    made = Cluster()
+    try:
+        await made.start()
+        yield made
+    finally:
+        made.close()
