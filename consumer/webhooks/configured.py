@@ -85,6 +85,10 @@ def Hmac(  # noqa: N802
     for field, given in (("timestamp", timestamp_header), ("id", id_header), ("url", url)):
         if field in fields and not given:
             raise SettingsError(f"{name}: {{{field}}} is signed, and nothing says where it is")
+    if row.template.id_touches:
+        raise SettingsError(
+            f"{name}: signed={signed!r}: {{id}} touches another field; put a character between them"
+        )
     if "body" not in fields or "params" in fields:
         raise SettingsError(f"{name}: signed={signed!r}: {{body}} must be signed")
     if timestamp_header and "timestamp" not in fields:

@@ -1,4 +1,4 @@
-"""Strict decoders. A signature has one spelling: lenient ones let a second spelling of known bytes pass."""
+"""Strict decoders: junk, blanks and set bits beyond the end are refused, where the usual ones skip them."""
 
 from __future__ import annotations
 

@@ -20,8 +20,12 @@ class Template:
         text: literal text and `{field}`s.
 
     Raises:
-        SettingsError: it names something else, or `{id}` without literal text between it and its neighbours: the same
-            signed bytes would then have several readings.
+        SettingsError: it names something else.
+
+    Attributes:
+        fields: what it names.
+        id_borders: the characters beside `{id}`: an id that holds one could be split in two ways.
+        id_touches: nothing stands between `{id}` and another field: only an id of a fixed length has one reading.
     """
 
     def __init__(self, text: str) -> None:
@@ -37,26 +41,20 @@ class Template:
                 )
             self._parts.append((literal.encode(), name))
         self.fields = frozenset(name for _, name in self._parts if name is not None)
-        self.id_borders = self._borders(text)
+        self.id_borders, self.id_touches = self._borders()
 
     def fill(self, values: Mapping[str, bytes]) -> bytes:
         """Return the signed bytes."""
         return b"".join(literal if name is None else literal + values[name] for literal, name in self._parts)
 
-    def _borders(self, text: str) -> str:
-        """Return the characters beside `{id}`: an id that holds one could be split in two ways."""
-        borders = ""
-        names = [name for _, name in self._parts]
-        for place, name in enumerate(names):
+    def _borders(self) -> tuple[str, bool]:
+        borders, touches = b"", False
+        for place, (before, name) in enumerate(self._parts):
             if name != "id":
                 continue
-            before, after = self._parts[place][0], b""
-            if place + 1 < len(self._parts):
-                after = self._parts[place + 1][0]
-            inner = (place > 0, place + 1 < len(names) and any(names[place + 1 :]))
-            if (inner[0] and not before) or (inner[1] and not after):
-                raise SettingsError(
-                    f"signed={text!r}: {{id}} touches another field, so that signed bytes can be read in several ways"
-                )
-            borders += (before[-1:] if inner[0] else b"").decode() + (after[:1] if inner[1] else b"").decode()
-        return borders
+            after = self._parts[place + 1 :]
+            if place > 0:
+                borders, touches = borders + before[-1:], touches or not before
+            if any(field for _, field in after):
+                borders, touches = borders + after[0][0][:1], touches or not after[0][0]
+        return borders.decode("latin-1"), touches
