@@ -6,6 +6,15 @@ from typing import Any
 
 DAYS = 11 * 86_400 * 1_000_000
 
+EARLIER = """
+local row = cmsgpack.unpack(redis.call('GET', KEYS[1]))
+local field = ARGV[1]
+if row[field] then
+  row[field] = row[field] - ARGV[2]
+  redis.call('SET', KEYS[1], cmsgpack.pack(row))
+end
+"""
+
 
 class Hand:
     """Works on one server, or on every primary of a cluster.
@@ -25,28 +34,27 @@ class Hand:
 
     async def hasten(self) -> None:
         """Every due time is 11 days earlier; their order stays."""
-        for client in self.clients:
-            async for key in client.scan_iter("*:e:*"):
-                due = await client.hget(key, "d")
-                if due:
-                    await client.hset(key, "d", int(due) - DAYS)
-            for pattern in ("*}:d:*", "*}:q:*", "*}:od:*"):
-                await self._shift(client, pattern, DAYS)
+        await self._rows("d", DAYS)
+        for pattern in ("*}:d:*", "*}:q:*", "*}:od:*"):
+            await self._sets(pattern, DAYS)
 
     async def age(self, seconds: float) -> None:
         """Every entry was created that much earlier."""
         micros = round(seconds * 1_000_000)
-        for client in self.clients:
-            async for key in client.scan_iter("*:e:*"):
-                await client.hset(key, "o", int(await client.hget(key, "o")) - micros)
-            await self._shift(client, "*}:i:*", micros)
+        await self._rows("o", micros)
+        await self._sets("*}:i:*", micros)
 
     async def close(self) -> None:
         for client in self.clients:
             await client.aclose()
 
-    @staticmethod
-    async def _shift(client: Any, pattern: str, micros: int) -> None:
-        async for key in client.scan_iter(pattern):
-            for member, score in await client.zrange(key, 0, -1, withscores=True):
-                await client.zadd(key, {member: int(score) - micros})
+    async def _rows(self, field: str, micros: int) -> None:
+        for client in self.clients:
+            async for key in client.scan_iter("*}:e:*"):
+                await client.eval(EARLIER, 1, key, field, micros)
+
+    async def _sets(self, pattern: str, micros: int) -> None:
+        for client in self.clients:
+            async for key in client.scan_iter(pattern):
+                for member, score in await client.zrange(key, 0, -1, withscores=True):
+                    await client.zadd(key, {member: int(score) - micros})

@@ -12,8 +12,8 @@ from consumer.stores.redis.values import entry_of, raw
 
 __all__ = ["Listing"]
 
-_SEEN = Script("seen")
-_RUNNING = Script("running")
+_SEEN = Script("entry", "seen")
+_RUNNING = Script("entry", "running")
 _PAGE = 1_000
 
 

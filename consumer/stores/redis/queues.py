@@ -15,7 +15,7 @@ from consumer.stores.redis.values import raw
 
 __all__ = ["soonest"]
 
-_SOONEST = Script("queues", "soonest")
+_SOONEST = Script("entry", "queues", "soonest")
 
 
 async def soonest(

@@ -184,37 +184,20 @@ def taken_of(reply: Sequence[Any], bucket: int) -> Taken:
 
 def entry_of(identity: bytes, reply: Sequence[Any], bucket: int) -> Entry:
     """Return an entry as people see it; see lua/seen.lua."""
-    (
-        (
-            app,
-            tenant,
-            handler,
-            key,
-            state,
-            attempts,
-            drawn,
-            created,
-            due,
-            worker,
-            reason,
-            message,
-            unkeyed,
-            result,
-        ),
-        story,
-    ) = reply
+    fields, message, result, story = reply
+    app, tenant, handler, key, state, attempts, drawn, created, due, worker, reason, unkeyed = fields
     return Entry(
         identity=identity,
         app=app.decode(),
         tenant=tenant.decode(),
         handler=handler.decode(),
         key=key,
-        state=State(int(state)),
-        attempts=int(attempts),
-        token=join(int(drawn), bucket),
+        state=State(state),
+        attempts=attempts,
+        token=join(drawn, bucket),
         created_at=int(created) / MICRO,
-        due_at=int(due) / MICRO if due else None,
-        worker=int(worker) if worker else None,
+        due_at=None if due is None else int(due) / MICRO,
+        worker=None if worker is None else int(worker),
         reason=_text(reason),
         result=result,
         message=message,

@@ -23,7 +23,7 @@ _CLOSE = Script("signs", "close")
 _LAPSE = Script("signs", "lapse")
 _OTHERS = Script("others")
 _ADOPT = Script("entry", "adopt")
-_CLAIMS = Script("claims")
+_CLAIMS = Script("entry", "claims")
 
 _UNCLEAN = b"unclean"
 
@@ -103,7 +103,7 @@ class RedisWorkers:
             _CLAIMS, [(bucket, (str(worker),)) for bucket in self._everywhere]
         )
         return [
-            (identity, join(int(drawn), bucket), handler.decode())
+            (identity, join(drawn, bucket), handler.decode())
             for bucket, reply in enumerate(replies)
             for identity, drawn, handler in reply
         ]

@@ -7,11 +7,18 @@ local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
 -- Tokens and places in the outbox: one rising sequence, never started anew, not even by a clock that was set back.
+-- A script that draws ends with `finish`.
 local last
 local function draw()
   last = math.max((last or tonumber(call('HGET', KEYS[1], 'token') or 0)) + 1, now)
-  call('HSET', KEYS[1], 'token', last)
   return last
+end
+
+local function finish(reply)
+  if last then
+    call('HSET', KEYS[1], 'token', last)
+  end
+  return reply
 end
 
 -- Sixteen digits: Lua's own conversion of a number to text would round them.

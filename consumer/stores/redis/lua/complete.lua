@@ -1,15 +1,10 @@
--- The end of an entry whose outcome is known: nothing reads the bytes of a done one.
+-- The end of an entry whose outcome is known: nothing reads the bytes of a done one, nor what a lapse would make of it.
 local function complete(row, result, outgoing, landings)
   leave(row)
-  row.s, row.d = DONE, nil
-  write(row, 's', DONE, 'd', '', 'w', '', 'x', '')
-  if result then
-    write(row, 'r', result)
+  if row.y then
+    call('DEL', P .. 'm:' .. row.id)
   end
-  if row.y or row.e then
-    call('HDEL', P .. 'e:' .. row.id, 'm', 'y', 'e')
-    row.y = nil
-  end
+  row.s, row.r, row.y, row.e, row.b, row.l, row.u, row.g = DONE, result, nil, nil, nil, nil, nil, nil
   enter(row)
   send(row.a, outgoing)
   for _, l in ipairs(landings) do

@@ -14,4 +14,4 @@ for _, id in ipairs(A[6] or identities(soonest('d:', A[1], A[4], A[5]))) do
     taken[#taken + 1] = handed(row)
   end
 end
-return {counted, taken}
+return finish({counted, taken})

@@ -1,26 +1,21 @@
--- An entry is the hash 'e:<identity>'; the sets beside it find it by its state. docs/redis.md has the table of fields.
-local RECEIVED, RUNNING, WAITING, DONE, IN_DOUBT, DEAD = '1', '2', '3', '4', '5', '6'
-
-local function given(text)
-  if text and text ~= '' then
-    return text
-  end
-end
+-- An entry is a packed map at 'e:<identity>', its bytes lie at 'm:', its story at 's:'; the sets beside it find it by its
+-- state. docs/redis.md has the table of fields. What a field does not say, it does not have.
+local RECEIVED, RUNNING, WAITING, DONE, IN_DOUBT, DEAD = 1, 2, 3, 4, 5, 6
 
 local function read(id)
-  local v = call('HMGET', P .. 'e:' .. id,
-    's', 'k', 'f', 'x', 't', 'c', 'y', 'd', 'a', 'h', 'w', 'o', 'b', 'u', 'e', 'q', 'l')
-  if v[1] then
-    return {
-      id = id, s = v[1], k = v[2], f = v[3], x = given(v[4]), t = tonumber(v[5]), c = tonumber(v[6]), y = given(v[7]),
-      d = tonumber(v[8] or ''), a = v[9], h = v[10], w = given(v[11]), o = v[12], b = v[13], u = tonumber(v[14]),
-      e = v[15], q = v[16], l = v[17],
-    }
+  local packed = call('GET', P .. 'e:' .. id)
+  if packed then
+    local row = cmsgpack.unpack(packed)
+    row.id = id
+    return row
   end
 end
 
-local function write(row, ...)
-  call('HSET', P .. 'e:' .. row.id, ...)
+local function save(row)
+  local id = row.id
+  row.id = nil
+  call('SET', P .. 'e:' .. id, cmsgpack.pack(row))
+  row.id = id
 end
 
 local function place(row)
@@ -38,18 +33,22 @@ local function queue(row)
   end
 end
 
+-- Every change of a state: leave, change the row, enter.
 local function leave(row)
   if row.s == RUNNING then
     call('SREM', P .. 'r:' .. row.w, row.id)
+    row.w, row.x = nil, nil
     return
   end
   call('ZREM', P .. 'i:' .. row.s .. ':' .. place(row), row.id)
   if row.d then
     call('ZREM', P .. (row.s == IN_DOUBT and 'q:' or 'd:') .. place(row), row.id)
+    row.d = nil
   end
 end
 
 local function enter(row)
+  save(row)
   if row.s == RUNNING then
     call('SADD', P .. 'r:' .. row.w, row.id)
     return
@@ -61,41 +60,30 @@ end
 -- The entry gets the bytes that it lacks; it never loses those that it has before it is done.
 local function keep(row, message)
   if message and not row.y then
-    row.y = '1'
-    write(row, 'm', message, 'y', '1')
-    queue(row)
+    row.y = 1
+    call('SET', P .. 'm:' .. row.id, message)
+    return true
   end
-end
-
-local function because(row, reason)
-  if reason then
-    write(row, 'e', reason)
-  elseif row.e then
-    call('HDEL', P .. 'e:' .. row.id, 'e')
-  end
-  row.e = reason
 end
 
 local function tell(row, event, reason, token)
   call('RPUSH', P .. 's:' .. row.id, cmsgpack.pack({now, event, token or row.t, row.c, reason}))
 end
 
-local function forget(row)
-  call('DEL', P .. 'e:' .. row.id, P .. 's:' .. row.id)
-  call('HDEL', P .. 'u', row.id)
+local function forget(id)
+  call('DEL', P .. 'e:' .. id, P .. 's:' .. id, P .. 'm:' .. id)
+  call('HDEL', P .. 'u', id)
 end
 
 -- The claim is the start.
 local function start(row, worker, nonce)
   leave(row)
-  row.b, row.s, row.w, row.x, row.d = row.s, RUNNING, worker, nonce, nil
+  row.b, row.s, row.w, row.x = row.s, RUNNING, worker, nonce
   row.t, row.c = draw(), row.c + 1
-  write(row, 's', RUNNING, 'b', row.b, 't', row.t, 'c', row.c, 'w', worker, 'x', nonce, 'd', '')
   enter(row)
 end
 
 -- The entry as a taker gets it.
 local function handed(row)
-  local v = call('HMGET', P .. 'e:' .. row.id, 'n', 'm')
-  return {row.id, v[1], row.h, row.k, row.f, v[2], row.t, row.c, row.q and 0 or 1}
+  return {row.id, row.n, row.h, row.k, row.f, call('GET', P .. 'm:' .. row.id), row.t, row.c, row.q and 0 or 1}
 end

@@ -17,6 +17,5 @@ local function judge(row, c)
   if (row.s == RECEIVED or row.s == WAITING) and (not row.y or (c[5] and row.d and row.d <= now)) then
     return nil
   end
-  local result = call('HGET', P .. 'e:' .. row.id, 'r')
-  return {2, tonumber(row.s), row.y and 1 or 0, row.t, row.c, row.o, result, row.e}
+  return {2, row.s, row.y or 0, row.t, row.c, digits(row.o), row.r or false, row.e or false}
 end

@@ -3,4 +3,4 @@ local landed = {}
 for i, l in ipairs(A[2]) do
   landed[i] = land(A[1], l)
 end
-return {landed, moving}
+return finish({landed, moving})

@@ -11,17 +11,18 @@ local function away(body)
 end
 
 local function insert(app, l, id, state, reason, keyed)
-  local row = {id = id, s = state, a = app, h = l[3], o = now, y = '1'}
+  local row = {
+    id = id, a = app, n = l[2], h = l[3], k = l[4], f = l[5], l = l[6], u = l[7], s = state, t = 0, c = 0, o = now,
+    e = reason,
+  }
   if state == RECEIVED then
     row.d = now + l[12]
   end
-  write(row, 'a', app, 'n', l[2], 'h', l[3], 'k', l[4], 'f', l[5], 'l', l[6], 'u', l[7], 'm', l[8], 'y', '1',
-    's', state, 'b', '0', 't', 0, 'c', 0, 'o', now, 'd', row.d or '')
   if not keyed then
-    write(row, 'q', '1')
+    row.q = 1
     call('HSET', P .. 'u', id, l[4])
   end
-  because(row, reason)
+  keep(row, l[8])
   enter(row)
 end
 
@@ -32,12 +33,13 @@ local function land(app, l)
   end
   local row = read(l[1])
   if not row then
-    insert(app, l, l[1], tostring(l[9]), l[10], l[11])
+    insert(app, l, l[1], l[9], l[10], l[11])
     return NEW
   end
   if row.k == l[4] and row.f == l[5] then
-    if row.s == WAITING or row.s == IN_DOUBT or row.s == DEAD then
-      keep(row, l[8])
+    if (row.s == WAITING or row.s == IN_DOUBT or row.s == DEAD) and keep(row, l[8]) then
+      save(row)
+      queue(row)
     end
     return DUPLICATE
   end

@@ -10,7 +10,7 @@ local function soonest(queue, app, handlers, limit, tries)
       from = from + limit
       for i = 1, #page, 2 do
         -- a doubt that was asked about often enough stays where it is
-        if not tries or tonumber(call('HGET', P .. 'e:' .. page[i], 'g') or 0) < tries then
+        if not tries or (read(page[i]).g or 0) < tries then
           found[#found + 1] = {page[i], page[i + 1]}
           got = got + 1
         end

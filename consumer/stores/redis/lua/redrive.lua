@@ -5,8 +5,6 @@ if not row or row.s ~= DEAD or row.t ~= A[2] then
 end
 tell(row, 'redrive', A[3])
 leave(row)
-row.s, row.c, row.t, row.d = WAITING, 0, draw(), now
-write(row, 's', WAITING, 'c', 0, 't', row.t, 'd', now)
-because(row, A[3])
+row.s, row.c, row.t, row.d, row.e = WAITING, 0, draw(), now, A[3]
 enter(row)
-return 1
+return finish(1)

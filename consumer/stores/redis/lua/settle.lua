@@ -6,7 +6,7 @@ local function aim(row, kind)
   if kind == COMPLETE then
     return DONE
   elseif kind == RETRY then
-    return row.c >= row.u and DEAD or WAITING
+    return row.u and row.c >= row.u and DEAD or WAITING
   elseif kind == DOUBT then
     return IN_DOUBT
   elseif kind == BURY then
@@ -16,30 +16,24 @@ end
 
 local function give_back(row)
   leave(row)
-  if row.b == '0' then
-    forget(row)
+  if not row.b then
+    forget(row.id)
     return
   end
   row.s, row.c, row.d = row.b, row.c - 1, now
-  write(row, 's', row.s, 'c', row.c, 'd', now, 'w', '', 'x', '')
   enter(row)
 end
 
 local function set_aside(row, s)
   local to = aim(row, s[3])
   leave(row)
-  row.s, row.d = to, nil
+  row.s, row.e, row.g = to, s[4], nil
   if to ~= DEAD and s[5] then
     row.d = now + s[5]
   elseif to == WAITING then
     row.d = now
   end
-  write(row, 's', to, 'd', row.d or '', 'w', '', 'x', '', 'g', 0)
-  if s[7] and not row.y then
-    row.y = '1'
-    write(row, 'm', s[7], 'y', '1')
-  end
-  because(row, s[4])
+  keep(row, s[7])
   enter(row)
   tell(row, TOLD[to], s[4])
 end
@@ -55,6 +49,14 @@ local function suspect(row, token)
   end
 end
 
+-- An entry that was set aside before may still lack its bytes.
+local function bring(row, message)
+  if keep(row, message) then
+    save(row)
+    queue(row)
+  end
+end
+
 local function settle(s)
   local row, kind = read(s[1]), s[3]
   if not row then
@@ -64,7 +66,7 @@ local function settle(s)
     if row.s ~= WAITING and row.s ~= IN_DOUBT and row.s ~= DEAD then
       return false
     end
-    keep(row, s[7])
+    bring(row, s[7])
     return true
   end
   if row.t ~= s[2] then
@@ -91,7 +93,7 @@ local function settle(s)
   end
   -- The same settle again (a lost reply), or a lapse came to this state first: then the bytes may still be missing.
   if row.s ~= DONE then
-    keep(row, s[7])
+    bring(row, s[7])
   end
   return true
 end

@@ -5,17 +5,17 @@ for _, p in ipairs(A[1]) do
     local key = P .. 'i:' .. state .. ':' .. p[1] .. '\0' .. p[2]
     local oldest = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
     if oldest then
-      found[#found + 1] = {p[1], p[2], tonumber(state), call('ZCARD', key), oldest}
+      found[#found + 1] = {p[1], p[2], state, call('ZCARD', key), oldest}
     end
   end
   running[p[1] .. '\0' .. p[2]] = {p[1], p[2], 2, 0, now}
 end
 for _, worker in ipairs(call('HKEYS', P .. 'w')) do
   for _, id in ipairs(call('SMEMBERS', P .. 'r:' .. worker)) do
-    local v = call('HMGET', P .. 'e:' .. id, 'a', 'h', 'o')
-    local r = running[v[1] .. '\0' .. v[2]]
+    local row = read(id)
+    local r = running[place(row)]
     if r then
-      r[4], r[5] = r[4] + 1, math.min(r[5], tonumber(v[3]))
+      r[4], r[5] = r[4] + 1, math.min(r[5], row.o)
     end
   end
 end

@@ -1,4 +1,4 @@
--- {app, worker, claiming, seen, settles, claims} -> {count, 'ok' or 'lost' of each settle, answers, moving}
+-- {app, worker, claiming, seen, settles, claims} -> {count, 1 (ok) or 0 (lost) for each settle, answers, moving}
 local app, worker = A[1], A[2]
 local counted = A[4][3]
 if A[3] then
@@ -16,20 +16,18 @@ local function claim(c)
     return answer
   end
   if row then
-    write(row, 'l', c[8], 'u', c[9])
+    row.l, row.u = c[8], c[9]
     keep(row, c[10])
     start(row, worker, c[4])
     return {1, row.t, row.c}
   end
-  local token = draw()
-  row = {id = c[1], s = RUNNING, w = worker}
-  write(row, 'a', app, 'n', c[6], 'h', c[7], 'k', c[2], 'f', c[3], 'l', c[8], 'u', c[9], 's', RUNNING, 'b', '0',
-    't', token, 'c', 1, 'o', now, 'w', worker, 'x', c[4])
-  if c[10] then
-    write(row, 'm', c[10], 'y', '1')
-  end
+  row = {
+    id = c[1], a = app, n = c[6], h = c[7], k = c[2], f = c[3], l = c[8], u = c[9], s = RUNNING, t = draw(), c = 1,
+    o = now, w = worker, x = c[4],
+  }
+  keep(row, c[10])
   enter(row)
-  return {1, token, 1}
+  return {1, row.t, 1}
 end
 
 local settled, answers = {}, {}
@@ -39,4 +37,4 @@ end
 for i, c in ipairs(A[6]) do
   answers[i] = claim(c)
 end
-return {counted, settled, answers, moving}
+return finish({counted, settled, answers, moving})
