@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 
 from consumer.declare.tx import Writes
-from consumer.entry import Answer, Claim, Held, Kind, Settle, State, Won
+from consumer.entry import Answer, Claim, Held, Kind, Settle, Settled, State, Won
 from consumer.errors import Conflict, ConsumerError, Contended, Dead, GroupFault, InDoubt, InFlight
 from consumer.path.attempt import Verdict, attempt
 from consumer.path.endings import ending_of_answer, ending_of_settle, settle_of
@@ -64,8 +64,11 @@ async def call(parts: Parts, work: Work) -> Called:
         settle = Settle(settle.identity, settle.token, Kind.RELEASE)
     # Owed until it is durable: where the store does not answer now, the sweep goes on asking.
     parts.owed[settle.identity] = settle
-    await turn(parts, [settle], [])
+    [settled], _ = await turn(parts, [settle], [])
     parts.owed.pop(settle.identity, None)
+    if settled is Settled.LOST:
+        # Another worker has the key: its result is the one that is kept, so this one's must not be told.
+        return await _looked_up(parts, work)
     return _told(parts, work, answer, verdict, settle)
 
 
@@ -134,8 +137,16 @@ async def _in_one_commit(parts: Parts, work: Work) -> Called:
         _, [claimed] = await turn(parts, [], [_claim(work, keep=True)])
         if not isinstance(claimed, Won):
             return held_by(claimed)
-        await turn(parts, [Settle(settle.identity, claimed.token, Kind.BURY, reason=settle.reason)], [])
+        bury = Settle(settle.identity, claimed.token, Kind.BURY, reason=settle.reason)
+        [settled], _ = await turn(parts, [bury], [])
+        if settled is Settled.LOST:
+            return await _looked_up(parts, work)
     return _told(parts, work, answer, verdict, settle)
+
+
+async def _looked_up(parts: Parts, work: Work) -> Called:
+    [answer] = await parts.inbox.look([_claim(work)])
+    return held_by(answer)
 
 
 def _told(parts: Parts, work: Work, won: Won, verdict: Verdict, settle: Settle) -> Called:

@@ -99,7 +99,9 @@ async def test_the_answers_of_a_taken_key(desk: Desk, url: str) -> None:
         assert desk.starts == ["a", "r"]
         entry = await process.entry("r")
         assert (entry.state.word, entry.message is not None) == ("dead", True)
-        assert await process.effects() == (["a"] if isinstance(desk.app.handlers.declared[0].mode, Transactional) else [])
+        assert await process.effects() == (
+            ["a"] if isinstance(desk.app.handlers.declared[0].mode, Transactional) else []
+        )
 
 
 async def test_a_failure_that_had_no_effect_is_released(desk: Desk, url: str) -> None:
@@ -166,3 +168,21 @@ async def test_a_call_under_way_is_waited_for_at_the_end(desk: Desk, url: str, c
         await process.rest()
         assert (await process.entry("a")).state.word == "done"
     assert desk.starts == ["a"]
+
+
+async def test_a_caller_that_was_overtaken_is_told_what_is_kept(url: str) -> None:
+    """Mutant: the settle's `LOST` ignored in direct.py: the first answer and its replay differ."""
+    ours, theirs = Desk(AtLeastOnce()), Desk(AtLeastOnce())
+    async with opened(ours.app, url, consume=False, reconnect=False) as first:
+        call = asyncio.create_task(ours.call(first, "a", do="wait"))
+        await ours.entered.wait()
+        await first.store.workers.close(first.running.runtime.parts.worker)
+        theirs.leave.set()
+        async with opened(theirs.app, url, migrate=False) as second:
+            await second.until(lambda: theirs.starts)
+            await second.rest()
+            kept = await theirs.call(second, "a", do="wait")
+            ours.leave.set()
+            told = await call
+    assert told == kept
+    assert (ours.starts, theirs.starts) == (["a"], ["a"])
