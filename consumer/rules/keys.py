@@ -59,7 +59,7 @@ def checked(key: object) -> bytes:
 
 def identity(app: str, tenant: str, handler: str, key: bytes) -> bytes:
     """Return the 16 bytes that name one operation: SHA-256 over the four length-prefixed parts, its first half."""
-    return hashlib.sha256(_key_space(app, tenant, handler) + _prefixed(key)).digest()[:16]
+    return hashlib.sha256(_key_space(app, tenant, handler) + _prefix(key)).digest()[:16]
 
 
 def born_dead_identity(app: str, tenant: str | None, handler: str, reason: str, message: Message) -> bytes:
@@ -90,7 +90,7 @@ def born_dead_identity(app: str, tenant: str | None, handler: str, reason: str, 
 
 def fingerprint_of_bytes(value: bytes | None) -> bytes:
     """Return 16 bytes over the raw value: the default, where a handler has one way in."""
-    return _digest(b"bytes", b"" if value is None else value)
+    return hashlib.sha256(_BYTES + _prefix(b"" if value is None else value)).digest()[:16]
 
 
 def fingerprint_of_fields(payload: Any, fields: Sequence[str]) -> bytes:
@@ -126,9 +126,16 @@ def _key_space(app: str, tenant: str, handler: str) -> bytes:
     return _prefixed(app.encode(), tenant.encode(), handler.encode())
 
 
+def _prefix(part: bytes) -> bytes:
+    return len(part).to_bytes(4, "big") + part
+
+
 def _prefixed(*parts: bytes) -> bytes:
-    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    return b"".join(map(_prefix, parts))
 
 
 def _digest(*parts: bytes) -> bytes:
     return hashlib.sha256(_prefixed(*parts)).digest()[:16]
+
+
+_BYTES = _prefix(b"bytes")

@@ -214,16 +214,16 @@ _CLAIMS = """won as (
 )"""
 
 _WAKE = f"""
-with {_ME_OPEN}, c as (select * from {unnest(2)}),
+with {_ME_OPEN},
 ready as (
-    select e.id from consumer_inbox e join c on c.id = e.id
+    select e.id, c.nonce, c.on_lapse, c.budget, c.message from consumer_inbox e join {unnest(2)} on c.id = e.id
     where e.state in (1, 3) and (e.message is null or (c.stored and e.due_at <= now()))
     order by e.id for update of e skip locked
 )
 update consumer_inbox e
 set before = e.state, state = 2, token = nextval('consumer_token'), attempts = e.attempts + 1, worker = me.id,
-    nonce = c.nonce, on_lapse = c.on_lapse, budget = c.budget, due_at = null, message = coalesce(e.message, c.message)
-from me, ready r, c
-where e.id = r.id and c.id = e.id
+    nonce = r.nonce, on_lapse = r.on_lapse, budget = r.budget, due_at = null, message = coalesce(e.message, r.message)
+from me, ready r
+where e.id = r.id
 returning e.id, e.token, e.attempts
 """
