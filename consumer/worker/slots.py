@@ -43,6 +43,15 @@ class _Slot:
         self.abandoned = False
         self.task: asyncio.Task[None] | None = None
 
+    @property
+    def runs(self) -> bool:
+        """Its handler has not ended."""
+        return self.task is not None and not self.task.done()
+
+
+def _name(done: Finished) -> tuple[bytes, int]:
+    return done.work.envelope.identity, done.won.token
+
 
 class Slots:
     """The slots of this process, shared by its handlers.
@@ -74,7 +83,8 @@ class Slots:
         self._landed = landed
         self._incoming: deque[Work] = deque()
         self._wanted: deque[Work] = deque()
-        self._slots: dict[bytes, _Slot] = {}
+        # By identity and token: what was given up may still run when its key is started again.
+        self._slots: dict[tuple[bytes, int], _Slot] = {}
         self._finished: list[Finished] = []
         self._unanswered: tuple[list[Finished], list[Work], list[Claim]] | None = None
         self._wake = asyncio.Event()
@@ -115,7 +125,10 @@ class Slots:
 
     def held(self) -> dict[bytes, int]:
         """The identities and tokens that this process runs or is about to settle, to compare with the store's."""
-        return {identity: slot.won.token for identity, slot in self._slots.items()}
+        held: dict[bytes, int] = {}
+        for identity, token in self._slots:
+            held[identity] = max(token, held.get(identity, 0))
+        return held
 
     async def idle(self) -> None:
         """Wait until nothing runs and all is settled (handlers that ignore their cancellation apart)."""
@@ -161,7 +174,7 @@ class Slots:
     async def _turn(self) -> bool:
         """Settle the finished, claim the next; return whether anything was done."""
         if self._unanswered is None:
-            finished, self._finished = self._finished, []
+            finished = self._next_finished()
             wanted = await self._next(finished) if self._may_start() else []
             if not finished and not wanted:
                 return await self._take_due()
@@ -171,9 +184,9 @@ class Slots:
         turned = await turn_over(self._parts, finished, wanted, claims)
         self._unanswered = None
         for done, ending in zip(finished, turned.settled, strict=True):
-            slot = self._slots.get(done.work.envelope.identity)
-            if slot is not None and not (slot.abandoned and slot.task is not None and not slot.task.done()):
-                del self._slots[done.work.envelope.identity]
+            slot = self._slots.get(_name(done))
+            if slot is not None and not (slot.abandoned and slot.runs):
+                del self._slots[_name(done)]
             self._in_hand.ended(done.work, ending)
         for work, won in turned.started:
             self._start(work, won)
@@ -184,39 +197,59 @@ class Slots:
         await self._take_due()
         return True
 
+    def _next_finished(self) -> list[Finished]:
+        """Take what is to be settled now: of one key one attempt, a later one of it in the next turn."""
+        now: dict[bytes, Finished] = {}
+        later: list[Finished] = []
+        for done in self._finished:
+            if now.setdefault(done.work.envelope.identity, done) is not done:
+                later.append(done)
+        self._finished = later
+        return list(now.values())
+
     async def _next(self, finished: Sequence[Finished]) -> list[Work]:
         """Return distinct new works, no more than the slots that are free when `finished` is durable."""
         free = self._size - len(self._slots) + sum(not self._abandoned(done) for done in finished)
-        if len(self._wanted) < free and self._incoming:
+        running = Counter(slot.work.handler.name for slot in self._slots.values())
+        started = {identity for identity, _ in self._slots}
+        chosen: dict[bytes, Work] = {}
+        passed: list[Work] = []
+        seen: list[Work] = []
+        try:
+            while len(chosen) < free and (self._wanted or await self._look_ahead()):
+                work = self._wanted.popleft()
+                seen.append(work)
+                cap = work.handler.concurrency
+                identity = work.envelope.identity
+                if identity in started or identity in chosen or (cap and running[work.handler.name] >= cap):
+                    # An equal key waits for the first one's end, a full handler for a free place: nobody behind them.
+                    passed.append(work)
+                else:
+                    chosen[identity] = work
+                    running[work.handler.name] += 1
+        except StoreUnavailable:
+            self._wanted.extendleft(reversed(seen))
+            self._finished = [*finished, *self._finished]
+            raise
+        self._wanted.extendleft(reversed(passed))
+        return list(chosen.values())
+
+    async def _look_ahead(self) -> bool:
+        """Filter known duplicates out of what has come in; return whether any may be new."""
+        while self._incoming and not self._wanted:
             ahead = [self._incoming.popleft() for _ in range(min(len(self._incoming), LOOK_AHEAD))]
             try:
                 fresh, known = await known_already(self._parts, ahead)
             except StoreUnavailable:
                 self._incoming.extendleft(reversed(ahead))
-                self._finished = [*finished, *self._finished]
                 raise
             self._wanted += fresh
             for work, ending in known:
                 self._in_hand.ended(work, ending)
-        running = Counter(slot.work.handler.name for slot in self._slots.values())
-        chosen: dict[bytes, Work] = {}
-        passed: list[Work] = []
-        while self._wanted and len(chosen) < free:
-            work = self._wanted.popleft()
-            cap = work.handler.concurrency
-            identity = work.envelope.identity
-            if identity in self._slots or identity in chosen or (cap and running[work.handler.name] >= cap):
-                passed.append(
-                    work
-                )  # an equal key waits for the first one's end; a full handler for a free place
-            else:
-                chosen[identity] = work
-                running[work.handler.name] += 1
-        self._wanted.extendleft(reversed(passed))
-        return list(chosen.values())
+        return bool(self._wanted)
 
     def _abandoned(self, done: Finished) -> bool:
-        slot = self._slots.get(done.work.envelope.identity)
+        slot = self._slots.get(_name(done))
         return slot is None or slot.abandoned
 
     async def _take_due(self) -> bool:
@@ -262,7 +295,7 @@ class Slots:
 
     def _start(self, work: Work, won: Won) -> None:
         slot = _Slot(work, won, self._parts.clock.monotonic() + work.handler.timeout + GRACE)
-        self._slots[work.envelope.identity] = slot
+        self._slots[work.envelope.identity, won.token] = slot
         slot.task = asyncio.create_task(self._attempt(slot), name=f"{work.handler.name}")
 
     async def _attempt(self, slot: _Slot) -> None:
@@ -271,7 +304,7 @@ class Slots:
         except asyncio.CancelledError:
             verdict = stopped()
         if slot.abandoned and not verdict.returned:
-            self._slots.pop(slot.work.envelope.identity, None)
+            self._slots.pop((slot.work.envelope.identity, slot.won.token), None)
         else:
             self._finished.append(Finished.of(self._parts, slot.work, slot.won, verdict))
         self._wake.set()
@@ -280,7 +313,8 @@ class Slots:
         """Settle for handlers that ignore their cancellation: their entries must not stay running for ever."""
         now = self._parts.clock.monotonic()
         for slot in self._slots.values():
-            if not slot.abandoned and now > slot.deadline:
+            # One that has ended in time and waits for the store to hear of it is not overdue.
+            if not slot.abandoned and slot.runs and now > slot.deadline:
                 slot.abandoned = True
                 _log.error("%s ignores its cancellation and keeps its slot", slot.work.handler.where)
                 verdict = runs_on(slot.work)
