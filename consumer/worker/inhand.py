@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from consumer.message import Delivery
 from consumer.path.parts import Ending, Work
@@ -18,7 +18,7 @@ LONGEST_PAUSE = 2.0
 
 
 class InHand:
-    """Keeps count of the handlers that a delivery still waits for, and of the works to be asked again.
+    """Knows which handlers a delivery still waits for, and the works to be asked again.
 
     Args:
         source: acknowledges; `None` where only the store delivers.
@@ -28,14 +28,15 @@ class InHand:
     def __init__(self, source: Source | None, clock: Clock) -> None:
         self._source = source
         self._clock = clock
-        self._waiting: dict[int, int] = {}
+        # By name, not by number: a handler that was given up ends twice, the second time when it completes late.
+        self._waiting: dict[int, set[str]] = {}
         self._again: list[tuple[float, int, Work]] = []
         self._order = itertools.count()
 
-    def take(self, delivery: Delivery, handlers: int) -> None:
-        """Take a delivery in hand for so many handlers; with none it is acknowledged at once."""
+    def take(self, delivery: Delivery, handlers: Collection[str]) -> None:
+        """Take a delivery in hand for these handlers; with none it is acknowledged at once."""
         if handlers:
-            self._waiting[id(delivery)] = handlers
+            self._waiting[id(delivery)] = set(handlers)
         elif self._source is not None:
             self._source.ack(delivery)
 
@@ -47,18 +48,19 @@ class InHand:
         if not self._source.held(delivery):
             self.drop(delivery)
         elif ending.ack:
-            self.permit(delivery)
+            self.permit(delivery, work.handler.name)
         else:
             pause = min(FIRST_PAUSE * 2**work.asked, LONGEST_PAUSE)
             work.asked = min(work.asked + 1, 10)
             heapq.heappush(self._again, (self._clock.monotonic() + pause, next(self._order), work))
 
-    def permit(self, delivery: Delivery) -> None:
-        """One handler's entry permits the acknowledgement; the last one acknowledges."""
-        left = self._waiting.get(id(delivery), 0) - 1
-        if left > 0:
-            self._waiting[id(delivery)] = left
-        elif left == 0 and self._source is not None:
+    def permit(self, delivery: Delivery, handler: str) -> None:
+        """This handler's entry permits the acknowledgement; the last one acknowledges."""
+        waiting = self._waiting.get(id(delivery))
+        if waiting is None or self._source is None:
+            return
+        waiting.discard(handler)
+        if not waiting:
             del self._waiting[id(delivery)]
             self._source.ack(delivery)
 

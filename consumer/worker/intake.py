@@ -67,7 +67,7 @@ class Intake:
     def take(self, delivery: Delivery) -> list[tuple[Delivery, Landing]]:
         """Make one work per subscribed handler; return what cannot be keyed and must be born dead before the ack."""
         handlers = self._parts.router.by_topic.get(delivery.message.topic, ())
-        self._in_hand.take(delivery, len(handlers))
+        self._in_hand.take(delivery, [handler.name for handler in handlers])
         unborn: list[tuple[Delivery, Landing]] = []
         for handler in handlers:
             envelope = envelope_of(self._parts.app, handler, delivery.message)
@@ -95,5 +95,5 @@ class Intake:
                 landing.handler,
                 landing.key.decode(errors="replace"),
             )
-            self._in_hand.permit(delivery)
+            self._in_hand.permit(delivery, landing.handler)
         return []
