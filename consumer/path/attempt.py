@@ -108,6 +108,9 @@ async def attempt(
         # cancelled): an unknown outcome like any other exception.
         if isinstance(raised, asyncio.CancelledError) and (running.abandoned or task.cancelling()):
             raise
+        if running.abandoned and group is not None:
+            # Nobody waits for this verdict: the lane has gone on, and its group must not.
+            raise asyncio.CancelledError("given up: its transaction was rolled back meanwhile") from raised
         error = raised
     finally:
         parts.running.pop(task, None)

@@ -15,6 +15,7 @@ from typing import Any
 from consumer.declare.handlers import Handler
 from consumer.errors import StoreUnavailable
 from consumer.path.alone import count_abandoned
+from consumer.path.endings import running_elsewhere
 from consumer.path.one_commit import run_due, run_due_alone
 from consumer.path.parts import Ending, Parts, Work
 from consumer.path.pipeline import run_transactional
@@ -219,7 +220,11 @@ class Lanes:
         """Count the attempt of a handler that ignores its cancellation; its neighbours go back to the queue."""
         culprit = given_up.attempt.work
         queue.extendleft(work for work in reversed(works) if work is not culprit)
-        self._in_hand.ended(culprit, await count_abandoned(self._parts, given_up.attempt))
+        try:
+            ending = await count_abandoned(self._parts, given_up.attempt)
+        except StoreUnavailable as fault:
+            ending = running_elsewhere(str(fault))  # in hand all the same, and asked about again
+        self._in_hand.ended(culprit, ending)
 
     def _resize(self, lane: _Lane, handler: Handler, size: int, endings: Sequence[Ending | None]) -> None:
         known = lane.sizes.get(handler.name, FIRST_SIZE)
