@@ -200,11 +200,9 @@ class Slots:
     def _next_finished(self) -> list[Finished]:
         """Take what is to be settled now: of one key one attempt, a later one of it in the next turn."""
         now: dict[bytes, Finished] = {}
-        later: list[Finished] = []
         for done in self._finished:
-            if now.setdefault(done.work.envelope.identity, done) is not done:
-                later.append(done)
-        self._finished = later
+            now.setdefault(done.work.envelope.identity, done)
+        self._finished = [done for done in self._finished if now[done.work.envelope.identity] is not done]
         return list(now.values())
 
     async def _next(self, finished: Sequence[Finished]) -> list[Work]:
