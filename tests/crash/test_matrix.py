@@ -134,7 +134,7 @@ async def test_poison_is_dead_after_its_budget(url: str, tmp_path: Path) -> None
     """
     plan = Plan(url, str(tmp_path), "Transactional", ("a", "b", "poison", "c", "d"), poison="poison")
     await migrate(plan)
-    codes = []
+    codes: list[int] = []
     while not codes or (codes[-1] and len(codes) < 10):
         codes.append(await run_child(plan))
         await age_workers(url)

@@ -139,7 +139,7 @@ async def run(plan: Plan, seconds: float = 20.0) -> None:
         asyncio.timeout(seconds),
         app.running(settings, consume=True, connections=connections),
     ):
-        while not (source.settled and await _rests(store)):
+        while not (source.settled and await _rests(store)):  # noqa: ASYNC110 - a store tells nobody when it rests
             await asyncio.sleep(0.02)
 
 

@@ -121,15 +121,23 @@ class Shop:
         """Wait until nothing runs or is due, the outbox is empty and the source, if there is one, settled."""
         await self.until(self._resting)
 
+    async def rest_but_left_behind(self) -> None:
+        """As `rest`, although handlers that were given up still run."""
+        await self.until(self._resting_but_left_behind)
+
     async def _resting(self) -> bool:
+        runtime = self.running.runtime
+        return (
+            not runtime.slots.running and not runtime.parts.running and await self._resting_but_left_behind()
+        )
+
+    async def _resting_but_left_behind(self) -> bool:
         if self.source is not None and not self.source.settled:
             return False
         horizon = self.running.runtime.parts.clock.time() + 60
         for entry in await self.entries(State.RECEIVED, State.RUNNING, State.WAITING):
             if entry.state is not State.WAITING or entry.due_at is None or entry.due_at < horizon:
                 return False
-        if self.running.runtime.slots.running or self.running.runtime.parts.running:
-            return False
         return not await self.store.operator.outgoing(parked=False, limit=1)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 from consumer import App, Backoff, Context, Key, Transactional, Tx
-from consumer.entry import State
+from consumer.message import Envelope
 from consumer.path.keying import claim_of, envelope_of
 from consumer.stores import open_store
 from tests.path.kit import Order, opened, select
@@ -40,11 +40,14 @@ async def test_a_key_in_somebody_elses_open_transaction(postgres_url: str) -> No
         process.source.add("orders", Order("locked"))
         message = process.source._partitions["orders", 0].log[0]
         envelope = envelope_of(app.name, handler, message)
+        assert isinstance(envelope, Envelope)
         await group.claim([claim_of(handler, envelope)])  # its process is slow, or stopped
         for number in range(9):
             process.source.add("orders", Order(f"free{number}"))
-        await process.until(lambda: any(e.state is State.RUNNING for e in process.watch.of("locked")))
         await process.until(lambda: all(process.watch.of(f"free{number}") for number in range(9)))
+        await process.until(
+            lambda: process.running.runtime.lanes._in_hand._again
+        )  # in hand, to be asked again
         assert len(await process.effects()) == 9, "the neighbours did not wait"
         assert process.source.committed("orders") == 0, "the locked one is not acknowledged"
         await group.rollback()
@@ -84,7 +87,9 @@ async def test_a_deadlock_ends_with_everything_done_once(postgres_url: str) -> N
             process.source.add("orders", Order(f"y{number}", "y-x"), record_key=y)
         await process.rest()
         assert set((await process.states()).values()) == {"done"}
-        assert await process.effects() == sorted([*(f"x{n}" for n in range(10)), *(f"y{n}" for n in range(10))])
+        assert await process.effects() == sorted(
+            [*(f"x{n}" for n in range(10)), *(f"y{n}" for n in range(10))]
+        )
         balances = await select(postgres_url, "select id, balance from accounts order by id")
     assert balances == [("x", 20), ("y", 20)]
     assert sum(meetings.values()) > 20, "somebody was rolled back: there was a deadlock"
