@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consumer.webhooks import Reason, Refused, Request, Verified, receive
+from consumer.webhooks import Reason, Refused, Reply, Request, Verified, receive
 from consumer.webhooks.reader import LONGEST_HEADER
 from consumer.webhooks.table import ROWS
 
@@ -209,6 +209,7 @@ def test_other_methods_are_405(name):
     provider = sample.provider()
     put = Request(method="PUT", headers=request.headers, body=request.body)
     reply = receive(provider, put, NOW)
+    assert isinstance(reply, Reply)
     assert reply.status == 405
     assert dict(reply.headers)[b"allow"].decode() == ", ".join(provider.methods)
 
