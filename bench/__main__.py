@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import statistics
 import sys
@@ -12,7 +13,7 @@ import asyncpg
 import msgspec
 
 from bench.contestants import CONTESTANTS, Contestant
-from bench.load import Load, preload
+from bench.load import PARTITIONS, Load, preload
 from bench.machine import described
 from bench.meter import Measured
 from bench.report import Line, table
@@ -29,7 +30,7 @@ async def bench(arguments: argparse.Namespace) -> int:
     chosen = _chosen(arguments.only)
     loads: dict[int, Load] = {}
     for count in sorted({round(each.messages * arguments.scale) for each in chosen}):
-        topic = await kafka.fresh_topic(4)
+        topic = await kafka.fresh_topic(PARTITIONS)
         loads[count] = await preload(kafka.bootstrap, topic, count, arguments.duplicates)
     if arguments.profile:
         for each in chosen:
@@ -115,6 +116,9 @@ def main() -> int:
     parser.add_argument(
         "--profile", choices=["tottime", "cumulative"], help="print a profile, measure nothing"
     )
+    logging.getLogger("aiokafka").setLevel(
+        logging.CRITICAL
+    )  # a broker that has just begun is asked once more
     try:
         return asyncio.run(bench(parser.parse_args()))
     except (Void, Unavailable) as fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import gc
+import logging
 import pstats
 import sys
 
@@ -26,6 +27,9 @@ def main(name: str, store: str, bootstrap: str, topic: str, messages: str, *prof
         messages: how many are in it.
         *profile: `tottime` or `cumulative`: run under cProfile and print what took longest.
     """
+    logging.getLogger("aiokafka").setLevel(
+        logging.CRITICAL
+    )  # a broker that has just begun is asked once more
     running = CONTESTANTS[name].run(store, bootstrap, topic, int(messages))
     gc.freeze()
     if profile:

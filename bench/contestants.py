@@ -45,7 +45,7 @@ CONTESTANTS = {
     for contestant in (
         Contestant(
             "hand",
-            "by hand: a claim and a commit per poll, a statement per handler",
+            "by hand: batched, a statement per handler",
             hand.hand_batched,
             "hand",
             20_000,
@@ -64,7 +64,7 @@ CONTESTANTS = {
         Contestant("execute", "ours: await tx.execute", ours.execute, "hand", 20_000, (*_LEDGER, *_ENTRIES)),
         Contestant(
             "limit",
-            "the limit: two statements and a commit per poll, no handlers",
+            "the limit: batched, one statement for all rows",
             hand.limit,
             "limit",
             100_000,
@@ -74,7 +74,7 @@ CONTESTANTS = {
         Contestant("write", "ours: tx.write", ours.write, "limit", 100_000, (*_LEDGER, *_ENTRIES)),
         Contestant(
             "hand64",
-            "by hand, at most once: 64 claimed, run, settled",
+            "by hand: at most once, 64 at a time",
             hand.at_most_once,
             "hand64",
             50_000,

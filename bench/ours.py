@@ -1,4 +1,4 @@
-"""The contestants that use this package: ordinary apps, run by the ordinary worker."""
+"""The contestants that use this package: ordinary apps, run by the ordinary worker, with the settings of `CONSUMER_*`."""
 
 import uuid
 
@@ -60,7 +60,7 @@ async def _run(app: App, store: str, bootstrap: str, messages: int) -> Measured:
     opened = open_store(store, app.name)
     await opened.migrate(app.own_schema("postgres"))
     await opened.close()
-    settings = Settings(store=store, broker=f"kafka://{bootstrap}", consumer_group=uuid.uuid4().hex)
+    settings = Settings.load(store=store, broker=f"kafka://{bootstrap}", consumer_group=uuid.uuid4().hex)
     connections = connect(app.name, settings, app.handlers.declared)
     meter = Meter(messages)
     assert connections.source is not None

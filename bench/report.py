@@ -44,6 +44,6 @@ def table(lines: Sequence[Line], machine: str, rounds: int, duplicates: float) -
         ratio = f"{line.ratio:.2f} of {line.beside}" if line.beside else "1"
         spread = f"{line.slowest:,.0f} - {line.fastest:,.0f}"
         shown.add_row(line.title, f"{line.rate:,.0f}", spread, ratio, f"{line.cpu:.0f}")
-    console = Console(width=None if Console().is_terminal else 130)
+    console = Console(width=None if Console().is_terminal else 120)
     console.print(shown)
     console.print(machine, highlight=False, soft_wrap=True)
