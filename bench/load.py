@@ -17,7 +17,7 @@ RECORD_BYTES = 285
 
 ACCOUNTS = 1_000
 NEARBY = 1_000
-"""A duplicate repeats one of this many messages before it: redeliveries come soon."""
+"""A duplicate repeats one of so many new messages before it: redeliveries come soon."""
 
 
 class Payment(msgspec.Struct):
@@ -54,25 +54,23 @@ async def preload(bootstrap: str, topic: str, messages: int, duplicates: float) 
         duplicates: the share of messages that repeat an earlier one, bytes and all.
     """
     chance = random.Random(messages)
-    sent: list[tuple[bytes, bytes]] = []
-    unique = 0
+    new: list[tuple[bytes, bytes]] = []
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, max_batch_size=1 << 18)
     await producer.start()
     try:
         for number in range(messages):
-            if sent and chance.random() < duplicates:
-                key, value = chance.choice(sent[-NEARBY:])
+            if new and chance.random() < duplicates:
+                key, value = new[-chance.randint(1, min(NEARBY, len(new)))]
             else:
                 key, value = _record(chance)
-                unique += 1
-            sent.append((key, value))
+                new.append((key, value))
             await producer.send(topic, value, key=key, partition=hash_of(key) % PARTITIONS)
             if number % 10_000 == 0:
                 await producer.flush()
         await producer.flush()
     finally:
         await producer.stop()
-    return Load(topic, messages, unique)
+    return Load(topic, messages, len(new))
 
 
 def hash_of(account: bytes) -> int:
