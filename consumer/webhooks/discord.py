@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from consumer.webhooks.makers import checked_tolerance
@@ -16,7 +18,7 @@ __all__ = ["Discord", "pong"]
 
 class _Ping(msgspec.Struct):
     type: int
-    event: msgspec.Raw | None = None
+    event: Any = None
 
 
 def pong(request: Request, by: Signer) -> Reply | None:  # noqa: ARG001 - of all answers one signature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import pytest
 
@@ -150,3 +151,32 @@ def test_cloudevents_strangers_are_not():
     nobody = options(b"eventemitter.example.com", allowed=())
     assert isinstance(nobody, Reply)
     assert nobody.status == 405
+
+
+def test_a_method_that_no_handshake_has_answered_is_no_event():
+    class AnyMethod:
+        methods = ("GET", "POST")
+
+        def greet(self, request, now):
+            return None
+
+        def verify(self, request, now):
+            raise AssertionError("only a POST is an event")
+
+    assert receive(cast("Any", AnyMethod()), Request(method="GET"), NOW) == Reply(
+        405, headers=((b"allow", b"POST"),)
+    )
+
+
+def test_a_signature_around_cloudevents_keeps_its_own_handshake():
+    provider = CloudEvents(signed_by=SAMPLES["slack"].provider())
+    provider.check()
+    request = SAMPLES["slack"].sign(b'{"type":"url_verification","challenge":"abc"}')
+    reply = receive(provider, request, NOW)
+    assert isinstance(reply, Reply)
+    assert reply.body == b"abc"
+    assert provider.retry_horizon == SAMPLES["slack"].provider().retry_horizon
+
+
+def test_a_json_body_without_a_type_is_no_ping():
+    assert isinstance(ask("discord", b'{"type":2,"id":"1"}'), Verified)

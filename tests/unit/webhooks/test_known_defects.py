@@ -255,7 +255,9 @@ def test_twilio_digests_twice_or_of_another_body_are_refused():
     good = Request(query=query, headers=[(b"x-twilio-signature", signature)], body=b"{}")
     assert isinstance(provider.verify(good, NOW), Verified)
     assert isinstance(provider.verify(with_body(good, b"{ }"), NOW), Refused)
-    twice = Request(query=query + b"&" + query, headers=good.headers, body=b"{}")
+    both = query + b"&" + query
+    signature = b64(mac(URL.encode() + b"?" + both, KEY, "sha1"))
+    twice = Request(query=both, headers=[(b"x-twilio-signature", signature)], body=b"{}")
     assert isinstance(provider.verify(twice, NOW), Refused)
 
 
@@ -266,7 +268,18 @@ def test_twilio_parameters_cut_elsewhere_have_the_same_guard():
 
 
 @pytest.mark.parametrize(
-    "url", ["", "shop.example", "ftp://x", "https://", "https://x/?a=1", "https://x/#rc=1", "https://ä/"]
+    "url",
+    [
+        "",
+        "shop.example",
+        "ftp://x",
+        "https://",
+        "https://x/?a=1",
+        "https://x/#rc=1",
+        "https://ä/",
+        "https://[x/",
+        "https://a b/",
+    ],
 )
 def test_a_url_that_is_none_is_refused_at_once(url):
     with pytest.raises(SettingsError, match="url="):
@@ -359,6 +372,13 @@ def test_a_mailgun_token_grows_old_and_names_the_delivery():
     assert not Mailgun(secret=given(KEY)).signs_body
 
 
+@pytest.mark.parametrize("token", ["", "0" * 49, "0" * 51, "x" * 50, "0" * 50])
+def test_a_mailgun_token_has_one_form(token):
+    signature = mac(seconds(NOW) + token.encode()).hex()
+    body = f'{{"signature":{{"timestamp":"{int(NOW)}","token":"{token}","signature":"{signature}"}}}}'
+    assert isinstance(ask("mailgun", post(body.encode())), Verified) is (token == "0" * 50)
+
+
 def test_mailguns_time_and_token_have_one_border():
     request = sign("mailgun")
     recut = request.body.replace(b'"1700000000"', b'"170000000"').replace(b'"token": "0', b'"token": "00')
@@ -439,3 +459,22 @@ def test_slack_retries_while_the_first_attempt_runs_are_one_event():
     again = Request(headers=[*request.headers, (b"x-slack-retry-num", b"1")], body=request.body)
     assert accepted(provider, request).event_id == accepted(provider, again).event_id == "evt_1"
     assert StandardWebhooks(secret=given(WHSEC)).retry_horizon == 75 * 3600 + 35 * 60 + 5
+
+
+@pytest.mark.parametrize("event_id", [b"", b"a b", b"\xff", b"x" * 256, b"a\n"])
+@pytest.mark.parametrize("name", ["github", "shopify", "twilio"])
+def test_an_unsigned_id_that_is_none_is_refused(name, event_id):
+    place = SAMPLES[name].provider().row.event_id.name
+    verdict = ask(name, changed(sign(name), place, event_id))
+    assert isinstance(verdict, Refused)
+    assert verdict.reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize("name", ["github", "shopify", "twilio", "gitlab"])
+def test_an_unsigned_id_that_occurs_twice_is_refused(name):
+    place = SAMPLES[name].provider().row.event_id.name
+    request = sign(name)
+    twice = Request(headers=[*request.headers, (place.encode(), b"delivery-2")], body=request.body)
+    verdict = ask(name, twice)
+    assert isinstance(verdict, Refused)
+    assert verdict.reason is Reason.DUPLICATE
