@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from consumer.errors import SettingsError
 from consumer.webhooks.makers import checked_tolerance
@@ -12,94 +12,111 @@ from consumer.webhooks.row import Place, Row, Signature, Timestamp
 from consumer.webhooks.signed import TOLERANCE, SignedProvider
 from consumer.webhooks.urls import checked_url
 
-__all__ = ["Hmac"]
+__all__ = ["Hmac", "HmacOptions"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}")
 
 
-def Hmac(  # noqa: N802
-    *,
-    name: str,
-    secret: Secrets,
-    header: str,
-    signed: str = "{body}",
-    prefix: str = "",
-    encoding: Literal["hex", "base64"] = "hex",
-    algorithm: Literal["sha256", "sha512", "sha1"] = "sha256",
-    timestamp_header: str | None = None,
-    timestamp_unit: Literal["s", "ms"] = "s",
-    id_header: str | None = None,
-    id_field: str | None = None,
-    url: str = "",
-    keeps: tuple[str, ...] = (),
-    tolerance: float = TOLERANCE,
-    guard: bool = True,
-    retry_horizon: float | None = None,
-) -> SignedProvider:
+class HmacOptions(TypedDict, total=False):
+    """What `Hmac` may be told besides.
+
+    Attributes:
+        signed: what is signed, of `{id}`, `{timestamp}`, `{body}`, `{url}`, `{method}`; default `{body}`, which must be.
+        prefix: before the signature, e.g. `sha256=`.
+        encoding: of the signature; default hexadecimal.
+        algorithm: of the HMAC; default SHA-256.
+        timestamp_header: where the time of sending stands; `{timestamp}` must be signed.
+        timestamp_unit: seconds (default) or milliseconds since 1970.
+        id_header: where the event's id stands; proves something only where `{id}` is signed.
+        id_field: or the body's member that holds it (`data.id`).
+        url: the endpoint's public address, where `{url}` is signed.
+        keeps: headers worth keeping, beside `content-type`.
+        tolerance: seconds that a timestamp may lie off, past or future; default 300.
+        guard: tell replays apart by a digest of the body where the id is not signed; default yes.
+        retry_horizon: seconds for which the provider repeats, where it is known.
+    """
+
+    signed: str
+    prefix: str
+    encoding: Literal["hex", "base64"]
+    algorithm: Literal["sha256", "sha512", "sha1"]
+    timestamp_header: str
+    timestamp_unit: Literal["s", "ms"]
+    id_header: str
+    id_field: str
+    url: str
+    keeps: tuple[str, ...]
+    tolerance: float
+    guard: bool
+    retry_horizon: float
+
+
+def Hmac(*, name: str, secret: Secrets, header: str, **options: Unpack[HmacOptions]) -> SignedProvider:  # noqa: N802
     """Return a provider that signs with an HMAC in a header.
 
     Args:
         name: `Message.source`.
         secret: see `Maker`.
         header: where the signature stands.
-        signed: what is signed, of `{id}`, `{timestamp}`, `{body}`, `{url}`, `{method}`; the body must be.
-        prefix: before the signature, e.g. `sha256=`.
-        encoding: of the signature.
-        algorithm: of the HMAC.
-        timestamp_header: where the time of sending stands; counts only where `{timestamp}` is signed.
-        timestamp_unit: seconds or milliseconds since 1970.
-        id_header: where the event's id stands; proves something only where `{id}` is signed.
-        id_field: or the body's member that holds it (`data.id`).
-        url: the endpoint's public address, where `{url}` is signed.
-        keeps: headers worth keeping, beside `content-type`.
-        tolerance: seconds that a timestamp may lie off, past or future.
-        guard: tell replays apart by a digest of the body where the id is not signed.
-        retry_horizon: seconds for which the provider repeats, where it is known.
+        **options: see `HmacOptions`.
 
     Raises:
         SettingsError: the arguments do not fit together; the text says which.
     """
-    headers = tuple(
-        each.lower() for each in (header, timestamp_header, id_header, *keeps) if each is not None
+    row = _row(name, header, options)
+    url = options.get("url", "")
+    _check_signed(row, options)
+    return SignedProvider(
+        row=row,
+        rotation=Rotation(secret, row.secret, row.algorithm),
+        url=checked_url(url, name) if url else "",
+        tolerance=checked_tolerance(options.get("tolerance", TOLERANCE)),
+        guarded=options.get("guard", True),
     )
-    _check(name, headers)
+
+
+def _row(name: str, header: str, options: HmacOptions) -> Row:
+    sent, id_header = options.get("timestamp_header"), options.get("id_header")
+    id_field = options.get("id_field")
+    keeps = tuple(each.lower() for each in options.get("keeps", ()))
+    _check(name, (header.lower(), *(each.lower() for each in (sent, id_header) if each is not None), *keeps))
     if id_header is not None and id_field is not None:
         raise SettingsError(f"{name}: give id_header= or id_field=, not both")
-    row = Row(
+    signed = options.get("signed", "{body}")
+    return Row(
         name=name,
         title=name,
-        signature=Signature(header.lower(), prefix=prefix),
+        signature=Signature(header.lower(), prefix=options.get("prefix", "")),
         signed=signed,
-        algorithm=algorithm,
-        encoding=encoding,
-        timestamp=Timestamp(Place("header", timestamp_header.lower()), timestamp_unit)
-        if timestamp_header
+        algorithm=options.get("algorithm", "sha256"),
+        encoding=options.get("encoding", "hex"),
+        timestamp=Timestamp(Place("header", sent.lower()), options.get("timestamp_unit", "s"))
+        if sent
         else None,
         event_id=_place(id_header, id_field),
         event_id_signed=id_field is not None or (id_header is not None and "{id}" in signed),
-        keeps=tuple(each.lower() for each in keeps),
-        retry_horizon=retry_horizon,
+        keeps=keeps,
+        retry_horizon=options.get("retry_horizon"),
     )
+
+
+def _check_signed(row: Row, options: HmacOptions) -> None:
     fields = row.template.fields
-    for field, given in (("timestamp", timestamp_header), ("id", id_header), ("url", url)):
-        if field in fields and not given:
-            raise SettingsError(f"{name}: {{{field}}} is signed, and nothing says where it is")
+    given = {"timestamp": "timestamp_header", "id": "id_header", "url": "url"}
+    for field, option in given.items():
+        if field in fields and not options.get(option):
+            raise SettingsError(
+                f"{row.name}: {{{field}}} is signed, and nothing says where it is; give {option}="
+            )
     if row.template.id_touches:
         raise SettingsError(
-            f"{name}: signed={signed!r}: {{id}} touches another field; put a character between them"
+            f"{row.name}: signed={row.signed!r}: {{id}} touches another field; put a character between them"
         )
     if "body" not in fields or "params" in fields:
-        raise SettingsError(f"{name}: signed={signed!r}: {{body}} must be signed")
-    if timestamp_header and "timestamp" not in fields:
-        raise SettingsError(f"{name}: an unsigned timestamp proves nothing; leave timestamp_header= out")
-    return SignedProvider(
-        row=row,
-        rotation=Rotation(secret, row.secret, algorithm),
-        url=checked_url(url, name) if url else "",
-        tolerance=checked_tolerance(tolerance),
-        guarded=guard,
-    )
+        raise SettingsError(f"{row.name}: signed={row.signed!r}: {{body}} must be signed")
+    if row.timestamp is not None and "timestamp" not in fields:
+        raise SettingsError(f"{row.name}: an unsigned timestamp proves nothing; leave timestamp_header= out")
 
 
 def _check(name: str, headers: tuple[str, ...]) -> None:
