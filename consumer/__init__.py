@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from consumer.declare.batch import Batch, Item
 from consumer.declare.context import Context, Done, NotDone, Publish, Unknown
 from consumer.declare.handlers import Handlers
 from consumer.declare.keyrules import Key
@@ -34,6 +35,7 @@ __all__ = [
     "AtLeastOnce",
     "AtMostOnce",
     "Backoff",
+    "Batch",
     "BrokerUnavailable",
     "Conflict",
     "ConsumerError",
@@ -43,6 +45,7 @@ __all__ = [
     "Handlers",
     "InDoubt",
     "InFlight",
+    "Item",
     "Key",
     "Message",
     "NotDone",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -13,7 +13,12 @@ import msgspec
 from consumer.declare.handlers import Handler, Handlers
 from consumer.declare.names import name_fault
 from consumer.declare.outgoing import HeaderItems, outgoing_of
+from consumer.declare.tx import Row
 from consumer.errors import ConsumerError, RegistrationError, SettingsError
+from consumer.http.endpoint import EndpointApp
+from consumer.http.hooks import WebhookApp
+from consumer.http.openapi import document
+from consumer.http.service import Service, Way
 from consumer.message import Message, Outgoing
 from consumer.path.desk import Desk
 from consumer.path.direct import fault_of
@@ -21,6 +26,7 @@ from consumer.path.keying import Unkeyed
 from consumer.path.parts import Ending, Observer, Work
 from consumer.settings import Settings
 from consumer.worker.connect import Connections, connect, under_load
+from consumer.worker.gates import gate_of
 from consumer.worker.wiring import Runtime
 
 __all__ = ["App", "Running"]
@@ -46,6 +52,9 @@ class App:
         self.on = self.handlers.on
         self.resource = self.handlers.resource
         self.include = self.handlers.include
+        self.endpoint = self.handlers.endpoint
+        self.webhook = self.handlers.webhook
+        self.route = self.handlers.route
         self._schema: dict[str, list[str]] = {}
         for each in handlers:
             self.include(each)
@@ -63,6 +72,33 @@ class App:
     def own_schema(self, dialect: str) -> tuple[str, ...]:
         """Return the application's statements for a store's dialect."""
         return tuple(self._schema.get(dialect, ()))
+
+    def asgi(self, settings: Settings | None = None, *, consume: bool = False) -> Service:
+        """Return the ASGI application: endpoints, webhooks, routes, `/readyz`, `/livez`, `/openapi.json`.
+
+        Its lifespan opens the app; see `consumer.http.service.Service`.
+
+        Args:
+            settings: default: `Settings.load()`.
+            consume: feed the handlers in this process too; else workers do.
+
+        Raises:
+            RegistrationError: a declaration is wrong.
+            SettingsError: a setting or a webhook's secret is wrong, or Starlette is not installed.
+        """
+        settings = Settings.load() if settings is None else settings
+        return self.serving(lambda: self.running(settings, consume=consume))
+
+    def serving(self, opener: Callable[[], AbstractAsyncContextManager[Running]]) -> Service:
+        """As `asgi`, for a process that opens the app in its own way."""
+        self.handlers.check()
+        ways: list[Way] = [(e.path, (e.method,), EndpointApp(e)) for e in self.handlers.endpoints]
+        for webhook in self.handlers.webhooks:
+            gate = gate_of(webhook)
+            methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+            ways.append((webhook.path, methods, WebhookApp(webhook, webhook.provider.name, gate)))
+        ways += [(route.path, (route.method,), route.function) for route in self.handlers.routes]
+        return Service(ways, opener, lambda: document(self.name, self.handlers.endpoints))
 
     @asynccontextmanager
     async def open(self, settings: Settings | None = None) -> AsyncIterator[Running]:
@@ -86,6 +122,7 @@ class App:
         settings: Settings,
         *,
         consume: bool,
+        relay: bool | None = None,
         observer: Observer | None = None,
         given: Mapping[Any, Any] | None = None,
         connections: Connections | None = None,
@@ -95,13 +132,16 @@ class App:
 
         Args:
             settings: see `Settings`.
-            consume: start the worker.
+            consume: feed the handlers.
+            relay: pass the outbox on; default: where it consumes. Alone (`consume` false) no handler runs, and no
+                resource is opened.
             observer: sees every ending.
             given: ready-made resources by type (tests).
             connections: store and broker (tests); default: as the settings say.
             handlers: in the stead of the declared ones (tests).
         """
         self.handlers.check(given or {})
+        relays = consume if relay is None else relay
         declared = under_load(self.handlers.declared if handlers is None else handlers, settings)
         connections = connect(self.name, settings, declared) if connections is None else connections
         try:
@@ -114,18 +154,20 @@ class App:
                 connections=connections,
                 observer=observer or _Silent(),
                 given=given,
+                consumes=consume,
+                relays=relays,
             )
+            works = consume or relays
             try:
                 await runtime.open()
-                if consume:
-                    await runtime.start()
+                await runtime.start()
                 running = Running(self, settings, runtime, connections)
                 yield running
             except BaseException:
-                await runtime.close(clean=not consume)
+                await runtime.close(clean=not works)
                 raise
             else:
-                clean = await runtime.drain(settings.grace) if consume else True
+                clean = await runtime.drain(settings.grace)
                 running.clean = clean
                 await runtime.close(clean=clean)
         finally:
@@ -136,6 +178,8 @@ class Running:
     """An opened app.
 
     Attributes:
+        runtime: the process' parts.
+        desk: where calls and landings arrive one by one.
         clean: after the block: everything in hand had ended.
     """
 
@@ -143,9 +187,8 @@ class Running:
         self._app = app
         self._settings = settings
         self._connections = connections
-        runtime: the process' parts.
-        desk: where calls and landings arrive one by one.
         self.runtime = runtime
+        self.desk = Desk(runtime.parts, ready=lambda: runtime.ready, landed=runtime.look_for_due)
         self.clean = True
 
     async def publish(
@@ -153,7 +196,6 @@ class Running:
         topic: str,
         value: Any,
         *,
-        self.desk = Desk(runtime.parts, ready=lambda: runtime.ready, landed=runtime.look_for_due)
         ordering_key: str | None = None,
         headers: HeaderItems = (),
         delay: float = 0,
@@ -200,6 +242,19 @@ class Running:
                     f"topic {message.topic!r}: the broker refuses the message: {published.refused}"
                 )
 
+    async def fetch(self, sql: str, *args: Any) -> list[Row]:
+        """Read in the store's database, outside of any key: for an application's own routes.
+
+        Raises:
+            SettingsError: the store has no database.
+            StoreUnavailable: it does not answer.
+        """
+        group = await self.runtime.parts.transactions.open()
+        try:
+            return await group.fetch(sql, args)
+        finally:
+            await group.rollback()
+
     async def call(self, function: Callable[..., Any], payload: Any, *, tenant: str = "public") -> Any:
         """Run a handler now, under the same key and entry as every other way in, and return its result.
 
@@ -235,7 +290,9 @@ class Running:
         try:
             return msgspec.json.decode(called.ending.result, type=_returned(handler))
         except TypeError:
-            return msgspec.json.decode(called.ending.result)  # a union that JSON cannot tell apart: plain values
+            return msgspec.json.decode(
+                called.ending.result
+            )  # a union that JSON cannot tell apart: plain values
 
 
 def _returned(handler: Handler) -> Any:

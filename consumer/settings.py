@@ -75,7 +75,11 @@ class Settings:
         {}, "topics that live elsewhere than `broker` says: {topic = 'embedded:'}"
     )
     consumer_group: str | None = _setting(None, "the Kafka consumer group; default: the app's name")
-    processes: int = _setting(1, "worker processes")
+    instance: str | None = _setting(
+        None,
+        "a name of this process that outlives restarts (Kafka's static membership); with processes: NAME-1, …",
+    )
+    processes: int = _setting(1, "worker processes of this command; what dies is started again")
     grace: float = _setting(25.0, "seconds that shutdown waits for running handlers")
     slots: int = _setting(
         64, "AtMostOnce and AtLeastOnce keys started at once; the bound of what a crash leaves in doubt"

@@ -14,7 +14,14 @@ README = Path(__file__).parent.parent / "README.md"
 
 def promise_table() -> str:
     """Return the mode table as Markdown."""
-    columns = [Outcome.RETURNED, Outcome.RETRY, Outcome.REJECT, Outcome.RAISED, Outcome.TIMED_OUT, Outcome.CRASHED]
+    columns = [
+        Outcome.RETURNED,
+        Outcome.RETRY,
+        Outcome.REJECT,
+        Outcome.RAISED,
+        Outcome.TIMED_OUT,
+        Outcome.CRASHED,
+    ]
     rows = [
         "| mode | promise | " + " | ".join(outcome.value for outcome in columns) + " |",
         "|---|---|" + "---|" * len(columns),
@@ -30,7 +37,9 @@ def generated(text: str) -> str:
     parts = {"promise table": promise_table(), "state diagram": f"```mermaid\n{diagram()}\n```"}
     for name, body in parts.items():
         pattern = rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end -->)"
-        text = re.sub(pattern, lambda found, body=body: f"{found[1]}{body}\n{found[2]}", text, flags=re.DOTALL)
+        text = re.sub(
+            pattern, lambda found, body=body: f"{found[1]}{body}\n{found[2]}", text, flags=re.DOTALL
+        )
     return text
 
 

@@ -10,12 +10,13 @@ from consumer.cli.inbox import inbox
 from consumer.cli.migrate import migrate
 from consumer.cli.outbox import outbox
 from consumer.cli.publish import publish
+from consumer.cli.relay import relay
 from consumer.cli.run import run
 from consumer.cli.try_ import try_
 
 __all__ = ["main"]
 
-_VERBS = (run, migrate, publish, check, explain, try_, inbox, outbox)
+_VERBS = (run, relay, migrate, publish, check, explain, try_, inbox, outbox)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import click
 import msgspec
 
-__all__ = ["candidates", "format_option", "printable", "show_one", "show_rows", "table"]
+__all__ = ["candidates", "format_option", "printable", "say", "show_one", "show_rows", "table"]
 
 _encode = msgspec.json.Encoder().encode
 
 format_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json", "jsonl"]), default="table", help="How to print."
 )
+
+
+def say(line: str) -> None:
+    """Print a line of a process that goes on whether somebody reads it or not."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(line)
 
 
 def show_rows(rows: Sequence[dict[str, Any]], output: str, columns: Sequence[str]) -> None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 
 import click
 
 from consumer.app import App
+from consumer.cli.children import supervise
 from consumer.cli.exits import Code, guarded, migrate_hint
 from consumer.cli.loading import load_app
 from consumer.cli.logs import configure
 from consumer.cli.observer import Watcher
 from consumer.cli.options import connection_options
+from consumer.cli.output import say
 from consumer.cli.serving import serve
-from consumer.cli.signals import Signals, end_now
-from consumer.errors import SettingsError
+from consumer.cli.signals import Signals, end_now, end_with_stdin
 from consumer.settings import Settings, redacted
 
 __all__ = ["run"]
@@ -27,7 +27,13 @@ __all__ = ["run"]
 @click.argument("app")
 @connection_options()
 @click.option("--group", metavar="NAME", help="The Kafka consumer group; default: the app's name.")
-@click.option("--processes", type=int, metavar="N", help="Worker processes; more than 1 is not built yet.")
+@click.option(
+    "--instance",
+    metavar="NAME",
+    help="A name that outlives restarts: Kafka gives its partitions back without a rebalance.",
+)
+@click.option("--processes", type=int, metavar="N", help="Worker processes; what dies is started again.")
+@click.option("--relay/--no-relay", default=True, help="Publish the outbox too, or leave it to others.")
 @click.option(
     "--worker-ttl", type=float, metavar="S", help="Seconds without a sign of life until others adopt."
 )
@@ -36,19 +42,25 @@ __all__ = ["run"]
     "--slots", type=int, metavar="N", help="Keys started at once; what a crash leaves in doubt at most."
 )
 @click.option("--log", type=click.Choice(["human", "json"]), help="Log format; default: human on a terminal.")
+@click.option("--supervised", is_flag=True, hidden=True, help="End when stdin does.")
+@click.pass_context
 @guarded
 def run(
+    context: click.Context,
     *,
     app: str,
     store: str | None,
     broker: str | None,
     config: str | None,
     group: str | None,
+    instance: str | None,
     processes: int | None,
+    relay: bool,
     worker_ttl: float | None,
     grace: float | None,
     slots: int | None,
     log: str | None,
+    supervised: bool,
 ) -> None:
     """Feed the handlers until SIGTERM; then finish what is in hand and exit 0.
 
@@ -59,6 +71,7 @@ def run(
         store=store,
         broker=broker,
         consumer_group=group,
+        instance=instance,
         processes=processes,
         worker_ttl=worker_ttl,
         grace=grace,
@@ -66,21 +79,22 @@ def run(
         log=log,
     )
     configure(settings.log, settings.log_level)
-    if settings.processes > 1:
-        raise SettingsError(
-            f"processes = {settings.processes}: more than one is not built yet; start the command several times"
-        )
+    if supervised:
+        end_with_stdin()
     loaded = load_app(app)
+    if settings.processes > 1:
+        loaded.handlers.check()
+        raise click.exceptions.Exit(supervise(context, loaded, settings, say, _ready_line(loaded, settings)))
     with migrate_hint(app, store):
-        asyncio.run(_main(loaded, settings))
+        asyncio.run(_main(loaded, settings, relay=relay))
 
 
-async def _main(app: App, settings: Settings) -> None:
+async def _main(app: App, settings: Settings, *, relay: bool) -> None:
     signals = Signals(settings.grace)
     signals.install()
     looking = sys.stdout.isatty()
-    watcher = Watcher(_say if looking else None, log=not (looking and sys.stderr.isatty()))
-    clean = await serve(app, settings, signals, watcher, lambda: _say(_ready_line(app, settings)))
+    watcher = Watcher(say if looking else None, log=not (looking and sys.stderr.isatty()))
+    clean = await serve(app, settings, signals, watcher, lambda: say(_ready_line(app, settings)), relay=relay)
     if not clean:
         # Not by returning: the event loop would wait for the handler that does not end.
         end_now(Code.FAILED)
@@ -88,12 +102,8 @@ async def _main(app: App, settings: Settings) -> None:
 
 def _ready_line(app: App, settings: Settings) -> str:
     count = len(app.handlers.declared)
+    processes = f"{settings.processes} processes, " if settings.processes > 1 else ""
     return (
-        f"ready {app.name}: {count} handler{'' if count == 1 else 's'}, store {redacted(settings.store)},"
+        f"ready {app.name}: {processes}{count} handler{'' if count == 1 else 's'}, store {redacted(settings.store)},"
         f" broker {redacted(settings.broker)}, pid {os.getpid()}"
     )
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody reads us any more: no reason to stop working
-        click.echo(line)

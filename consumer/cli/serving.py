@@ -23,9 +23,16 @@ LONGEST_PAUSE = 5.0
 
 
 async def serve(
-    app: App, settings: Settings, signals: Signals, observer: Observer, ready: Callable[[], None]
+    app: App,
+    settings: Settings,
+    signals: Signals,
+    observer: Observer,
+    ready: Callable[[], None],
+    *,
+    consume: bool = True,
+    relay: bool = True,
 ) -> bool:
-    """Consume until a signal asks for the end.
+    """Consume, relay, or both, until a signal asks for the end.
 
     A store or broker that is away at the start is waited for. Once ready, the worker itself goes on through absences.
 
@@ -34,7 +41,9 @@ async def serve(
         settings: its own.
         signals: installed already.
         observer: sees every ending.
-        ready: called once, when handlers are being fed.
+        ready: called once, when it has begun.
+        consume: feed the handlers.
+        relay: pass the outbox on.
 
     Returns:
         Whether everything in hand had ended.
@@ -45,7 +54,7 @@ async def serve(
     """
     pause = FIRST_PAUSE
     while not signals.stopping.is_set():
-        life = _Life(app, settings, signals, observer, ready)
+        life = _Life(app, settings, signals, observer, ready, consume=consume, relay=relay)
         try:
             return await life.lead()
         except (StoreUnavailable, BrokerUnavailable) as fault:
@@ -64,13 +73,23 @@ class _Life:
     """One attempt to start, and what follows it."""
 
     def __init__(
-        self, app: App, settings: Settings, signals: Signals, observer: Observer, ready: Callable[[], None]
+        self,
+        app: App,
+        settings: Settings,
+        signals: Signals,
+        observer: Observer,
+        ready: Callable[[], None],
+        *,
+        consume: bool,
+        relay: bool,
     ) -> None:
         self._app = app
         self._settings = settings
         self._signals = signals
         self._observer = observer
         self._ready = ready
+        self._consume = consume
+        self._relay = relay
         self.started = False
 
     async def lead(self) -> bool:
@@ -88,7 +107,9 @@ class _Life:
             stop.cancel()
 
     async def _work(self) -> bool:
-        async with self._app.running(self._settings, consume=True, observer=self._observer) as running:
+        async with self._app.running(
+            self._settings, consume=self._consume, relay=self._relay, observer=self._observer
+        ) as running:
             self.started = True
             self._ready()
             await self._until_the_end(running.runtime.failed())

@@ -12,7 +12,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["Signals", "end_now"]
+__all__ = ["MARGIN", "Signals", "end_now", "end_with_stdin"]
 
 MARGIN = 15.0
 """Seconds beyond the grace in which everything else must have ended: settling, leaving the broker, closing."""
@@ -56,6 +56,18 @@ class Signals:
         os.read(self._reading, 1)
         time.sleep(self._limit)
         end_now(1)
+
+
+def end_with_stdin() -> None:
+    """Ask this process to end when its stdin does: whoever started it and holds the other end is gone."""
+
+    def listen() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=listen, name="stdin", daemon=True).start()
 
 
 def end_now(code: int) -> NoReturn:

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
+from consumer.declare.batch import item_type
 from consumer.declare.complaints import complaint, listed, type_name, where_of
+from consumer.declare.context import Context
 from consumer.declare.handler import Handler
 from consumer.declare.keyrules import FieldRule, FunctionRule, HeaderRule, KeyRule, rule_of
 from consumer.declare.names import check_topic, name_fault
@@ -46,6 +50,11 @@ def build(
     name, names = _names(where, topics, options.get("name"))
     _check_async(where, function)
     asks = asks_of(function, payload=True, local=local)
+    batch: int | None = options.get("batch")
+    kind = item_type(asks.payload)
+    _refuse(where, _batch_fault(asks, kind, batch))
+    if kind is not None:
+        asks = msgspec.structs.replace(asks, payload=kind)
     decoder = None if asks.payload is bytes else decoder_of(asks.payload)
     if isinstance(decoder, str):
         raise complaint(where, decoder)
@@ -65,6 +74,7 @@ def build(
         retention=options.get("retention", timedelta(days=14)),
         concurrency=concurrency,
         ordered=False,
+        batch=batch,
         same=None if same is None else tuple(same),
         function=function,
         where=where,
@@ -76,6 +86,20 @@ def build(
         named=options.get("name") is not None,
         ways_in=[f"topic {topic}" for topic in names],
     )
+
+
+def _batch_fault(asks: Asks, kind: Any, batch: int | None) -> str | None:
+    if batch is None:
+        return (
+            None if kind is None else "takes a Batch, so it needs batch=N: how many messages one call may get"
+        )
+    if kind is None:
+        return f"batch={batch}: its first parameter must be a batch: Batch[{type_name(asks.payload)}]"
+    if Context in asks.kinds:
+        return "asks for Context; in a batch every item has its own: item.ctx"
+    if asks.returns not in {inspect.Signature.empty, None, type(None)}:
+        return "returns something; a batch has no result: mark items with item.retry() or item.reject(…), and return None"
+    return None
 
 
 def _refuse(where: str, fault: str | None) -> None:

@@ -37,6 +37,7 @@ class Handler:
         retention: how long its done entries are remembered.
         concurrency: at most so many attempts at once in a process; `None`: as many as there are slots.
         ordered: messages of one ordering key start one after the other.
+        batch: how many messages one call takes (`Batch[T]`); `None`: one, by itself.
         same: the fields that make two payloads of one key the same; `None`: the raw bytes.
         function: the user's.
         where: `shop.pay:charge (pay.py:22)`, for messages and errors.
@@ -56,6 +57,7 @@ class Handler:
     retention: timedelta
     concurrency: int | None
     ordered: bool
+    batch: int | None
     same: tuple[str, ...] | None
     function: Callable[..., Any]
     where: str

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Callable, Container, Coroutine, Itera
 from typing import Any, TypeVar, Unpack
 
 from consumer.declare.building import build
-from consumer.declare.complaints import complaint, type_name, where_of
+from consumer.declare.complaints import complaint, did_you_mean, type_name, where_of
 from consumer.declare.context import Context
 from consumer.declare.handler import Handler
 from consumer.declare.options import Options, mode_text
 from consumer.declare.resources import Resource, ResourceRegistry, read_resource
 from consumer.declare.signature import caller_names
 from consumer.declare.tx import Tx
+from consumer.declare.ways import Endpoint, Request, Route, Webhook, checked_endpoint, translation_of
 from consumer.errors import RegistrationError
 from consumer.rules.modes import MODES
 
@@ -31,6 +32,9 @@ class Handlers:
     def __init__(self) -> None:
         self._own: list[Handler] = []
         self._own_resources: list[Resource] = []
+        self._own_endpoints: list[Endpoint] = []
+        self._own_webhooks: list[Webhook] = []
+        self._own_routes: list[Route] = []
         self._included: list[Handlers] = []
 
     def on(self, *topics: str, **options: Unpack[Options]) -> Callable[[_HandlerFunction], _HandlerFunction]:
@@ -82,6 +86,95 @@ class Handlers:
         self._own_resources.append(resource)
         return function
 
+    def endpoint(
+        self,
+        method: str,
+        path: str,
+        handler: Callable[..., Any],
+        *,
+        tenant: Callable[[Request], Any],
+        translate: Callable[..., Any] | None = None,
+        status: int = 200,
+        wait: float = 0,
+    ) -> None:
+        """Declare an HTTP endpoint as a way into a handler: its result is the response, stored and replayed.
+
+        Args:
+            method: `POST`, `PUT`, `PATCH` or `DELETE`.
+            path: with parameters as Starlette writes them: `/accounts/{account}/payments`.
+            handler: the function above which `@on` stands.
+            tenant: whose key space a request is in: a function (it may be async) of the `Request`, which raises
+                `Unauthenticated` or `BadRequest`; `single_tenant` where there is one only. No default: a key space that
+                strangers share is a leak.
+            translate: makes the payload, `(body, request)`; the annotation of `body` says how it is decoded. Default: the
+                body is the payload, and its key must be the one in the header.
+            status: of the response that has a result.
+            wait: seconds that a request waits for a key that is being worked on, before it is told 409.
+
+        Raises:
+            RegistrationError: something is wrong; the text says where, what, and the mend.
+        """
+        found = self.find(handler)
+        made = checked_endpoint(
+            Endpoint(
+                method.upper(),
+                path,
+                found,
+                translation_of(translate, found.asks.payload, caller_names(1)),
+                tenant,
+                status,
+                wait,
+            )
+        )
+        self._refuse_taken(made.method, path, found.where)
+        found.add_way_in(made.text)
+        self._own_endpoints.append(made)
+
+    def webhook(
+        self,
+        path: str,
+        provider: Any,
+        *,
+        topic: str,
+        translate: Callable[..., Any] | None = None,
+        tenant: Callable[[Request], Any] | None = None,
+    ) -> None:
+        """Declare a webhook as a way into the handlers of a topic: verified, then landed durably, then answered.
+
+        Args:
+            path: where the provider sends to.
+            provider: of `consumer.webhooks`, with its secret.
+            topic: whose handlers get it.
+            translate: makes the payload, `(body, request)`, or `None`: acknowledged and counted, nothing lands. Default: the
+                body is the payload.
+            tenant: whose key space, as for `endpoint`; default: `public`.
+
+        Raises:
+            RegistrationError: something is wrong; the text says where, what, and the mend.
+        """
+        where = f"webhook {path}"
+        if not path.startswith("/"):
+            raise complaint(where, f"the path starts with a slash: '/{path}'")
+        if not hasattr(provider, "verify") or isinstance(provider, type):
+            raise complaint(where, f"{provider!r} is no provider; write Stripe(secret=Secret.env(…))")
+        self._refuse_taken("POST", path, where)
+        translation = translation_of(translate, bytes, caller_names(1))
+        self._own_webhooks.append(Webhook(path, provider, topic, translation, tenant))
+
+    def route(self, method: str, path: str, function: Callable[..., Any]) -> None:
+        """Declare a plain HTTP route of the application, without a key.
+
+        Args:
+            method: any.
+            path: as for `endpoint`.
+            function: a Starlette endpoint: `async (request) -> Response`; `request.state.running` is the opened app.
+
+        Raises:
+            RegistrationError: something answers there already.
+        """
+        self._refuse_taken(method.upper(), path, where_of(function))
+        self._own_routes.append(Route(method.upper(), path, function))
+
     def include(self, other: Handlers) -> None:
         """Take in what `other` declares, now and later.
 
@@ -109,6 +202,21 @@ class Handlers:
         own = [registry._own_resources for registry in self._registries(set())]  # noqa: SLF001 - its own kind
         return ResourceRegistry([resource for resources in own for resource in resources])
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every endpoint, as declared so far."""
+        return tuple(e for registry in self._registries(set()) for e in registry._own_endpoints)  # noqa: SLF001 - its own kind
+
+    @property
+    def webhooks(self) -> tuple[Webhook, ...]:
+        """Every webhook, as declared so far."""
+        return tuple(w for registry in self._registries(set()) for w in registry._own_webhooks)  # noqa: SLF001 - its own kind
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Every plain route, as declared so far."""
+        return tuple(r for registry in self._registries(set()) for r in registry._own_routes)  # noqa: SLF001 - its own kind
+
     def find(self, function: Callable[..., Any]) -> Handler:
         """Return the handler that `function` was declared as.
 
@@ -130,6 +238,8 @@ class Handlers:
         """
         declared, resources = self.declared, self.resources
         found = [*_clashes(declared), *resources.problems()]
+        for webhook in self.webhooks:
+            found += _unheard(webhook, declared)
         for handler in declared:
             found += _unmet(handler, resources, given)
             ways = handler.ways_in
@@ -149,6 +259,11 @@ class Handlers:
         problems = self.problems(given)
         if problems:
             raise RegistrationError("\n".join(problems))
+
+    def _refuse_taken(self, method: str, path: str, where: str) -> None:
+        taken = {(e.method, e.path) for e in self.endpoints} | {(r.method, r.path) for r in self.routes}
+        if (method, path) in taken | {("POST", w.path) for w in self.webhooks}:
+            raise complaint(where, f"something answers {method} {path} already; a request has one way in")
 
     def _registries(self, seen: set[int]) -> Iterator[Handlers]:
         """Yield this registry and the included ones, each once, however often and in whatever circle they are included."""
@@ -180,6 +295,23 @@ def _clashes(declared: tuple[Handler, ...]) -> list[str]:
             if clash is not None:
                 found.append(f"{handler.where}: {clash}")
     return found
+
+
+def _unheard(webhook: Webhook, declared: tuple[Handler, ...]) -> list[str]:
+    """Count a webhook among its handlers' ways in; return what is wrong where it has none."""
+    subscribed = [handler for handler in declared if webhook.topic in handler.topics]
+    for handler in subscribed:
+        handler.add_way_in(webhook.path)
+        if webhook.tenant is not None and handler.tenant is None:
+            return [
+                f'{handler.where}: {webhook.path} has tenant=, but the handler has no tenant rule; write tenant=Key.header("tenant")'
+            ]
+    if subscribed:
+        return []
+    topics = [topic for handler in declared for topic in handler.topics]
+    return [
+        f"webhook {webhook.path}: nobody subscribes to {webhook.topic!r}{did_you_mean(webhook.topic, topics)}"
+    ]
 
 
 def _unmet(handler: Handler, resources: ResourceRegistry, given: Container[Any]) -> list[str]:

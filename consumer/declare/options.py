@@ -28,7 +28,7 @@ class Options(TypedDict, total=False):
         timeout: of one attempt, in seconds or as a timedelta; default 30.
         retention: how long a done key is remembered; default 14 days.
         concurrency: at most so many attempts at once in one process; default: no limit of its own.
-        batch: not built yet.
+        batch: how many messages one call may take; the first parameter is then `Batch[T]`.
     """
 
     key: Required[KeyLike]
@@ -42,6 +42,9 @@ class Options(TypedDict, total=False):
     concurrency: int | None
     batch: int | None
 
+
+LARGEST_BATCH = 500
+"""Messages of the largest batch: a group has no more."""
 
 _MODES = (Transactional, AtMostOnce, AtLeastOnce)
 
@@ -81,6 +84,9 @@ def number_faults(options: Mapping[str, Any]) -> str | None:
     concurrency = options.get("concurrency")
     if concurrency is not None and (not _is_int(concurrency) or concurrency < 1):
         return f"concurrency={concurrency!r}: must be a whole number of attempts, 1 or more"
+    batch = options.get("batch")
+    if batch is not None and (not _is_int(batch) or not 1 <= batch <= LARGEST_BATCH):
+        return f"batch={batch!r}: must be a whole number of messages, 1 to {LARGEST_BATCH}"
     return _not_built(options)
 
 
@@ -102,8 +108,6 @@ def _not_built(options: Mapping[str, Any]) -> str | None:
     # the one place that refuses what is promised for later; Options names both already
     if options.get("ordered", False) is not False:
         return "ordered=True is not built yet; Kafka messages of one record key start in order anyway"
-    if options.get("batch") is not None:
-        return "batch= is not built yet; tx.write already sends the statements of many messages together"
     return None
 
 

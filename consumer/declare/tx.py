@@ -54,10 +54,11 @@ class Statements(Protocol):
 class Writes:
     """The statements that the handlers of one group have queued (`tx.write`), first in, first out."""
 
-    __slots__ = ("_queue",)
+    __slots__ = ("_failed", "_queue")
 
     def __init__(self) -> None:
         self._queue: list[tuple[str, Sequence[Any]]] = []
+        self._failed: WriteFault | None = None
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -81,6 +82,9 @@ class Writes:
             GroupFault: the transaction is lost (a deadlock, a lock time-out), as the store said.
             StoreUnavailable: as the store said.
         """
+        if self._failed is not None:
+            # A neighbour may have swallowed it, and SQLite goes on after a failed statement: the group must not commit.
+            raise self._failed
         if not self._queue:
             return
         queue, self._queue = self._queue, []
@@ -94,7 +98,8 @@ class Writes:
             except (GroupFault, StoreUnavailable):
                 raise
             except Exception as error:
-                raise WriteFault(f"a collected write failed: {_short(sql)}: {error}") from error
+                self._failed = WriteFault(f"a collected write failed: {_short(sql)}: {error}")
+                raise self._failed from error
 
 
 class Tx:

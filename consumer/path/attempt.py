@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 
+from consumer.declare.batch import Batch, Item
 from consumer.declare.context import Context
+from consumer.declare.handlers import Handler
 from consumer.declare.resources import attempt_resources
 from consumer.declare.tx import Tx, Writes
 from consumer.entry import Won
@@ -16,7 +19,16 @@ from consumer.path.parts import Attempt, Parts, Work
 from consumer.ports.inbox import Group
 from consumer.rules.modes import Outcome
 
-__all__ = ["LONGEST_REASON", "Verdict", "attempt", "one_line", "runs_on", "stopped"]
+__all__ = [
+    "LONGEST_REASON",
+    "Verdict",
+    "attempt",
+    "context_of",
+    "one_line",
+    "runs_on",
+    "stopped",
+    "verdict_of_mark",
+]
 
 LONGEST_REASON = 500
 """Characters of a reason that are kept: it is for people, a traceback belongs in the log."""
@@ -55,9 +67,15 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 async def attempt(
-    parts: Parts, work: Work, won: Won, *, group: Group | None = None, writes: Writes | None = None
+    parts: Parts,
+    work: Work,
+    won: Won,
+    *,
+    group: Group | None = None,
+    writes: Writes | None = None,
+    payload: Any = None,
 ) -> Verdict:
-    """Run the handler of `work` once and return how that ended.
+    """Run the handler of `work` once and return how that ended. A handler of batches gets a batch of one.
 
     The time-out is a request to stop: a handler that answers it with a result has returned. Context and Tx are revoked
     when the handler is over, so a task that it left behind can write nothing into a neighbour's transaction.
@@ -68,19 +86,19 @@ async def attempt(
         won: the claim's token and attempt.
         group: the open transaction of a Transactional handler.
         writes: what the group has collected so far.
+        payload: what the handler is called with; `None`: the envelope's payload.
 
     Raises:
         asyncio.CancelledError: the runtime was told to stop; the outcome of the attempt is not known.
     """
-    handler, envelope = work.handler, work.envelope
-    ctx = Context(
-        identity=envelope.identity,
-        key=envelope.key,
-        tenant=envelope.tenant,
-        token=won.token,
-        attempt=won.attempt,
-        message=envelope.message,
-    )
+    handler = work.handler
+    ctx = context_of(work, won)
+    item: Item[Any] | None = None
+    if payload is None:
+        payload = work.envelope.payload
+        if handler.batch is not None:
+            item = Item(payload, ctx)
+            payload = Batch([item])
     tx = Tx(group, writes) if group is not None and writes is not None else None
     task = asyncio.current_task()
     if task is None:
@@ -90,13 +108,11 @@ async def attempt(
     limit = parts.timer.limit(task, handler.timeout)
     try:
         with limit:
-            if handler.needs:
-                async with attempt_resources(parts.resources, handler.needs, ctx, tx) as resources:
-                    returned = await handler.call(envelope.payload, ctx, tx, resources)
-            else:
-                returned = await handler.call(envelope.payload, ctx, tx, {})
+            returned = await _called(parts, handler, payload, ctx, tx)
         if running.abandoned and group is not None:
             raise asyncio.CancelledError("given up: its transaction was rolled back meanwhile")
+        if item is not None and item.mark is not None:
+            return verdict_of_mark(item.mark, (), parts.clock.monotonic() - started)
         return Verdict(
             Outcome.RETURNED,
             handler.encode_result(returned),
@@ -125,6 +141,35 @@ async def attempt(
         error=error,
         seconds=parts.clock.monotonic() - started,
     )
+
+
+async def _called(parts: Parts, handler: Handler, payload: Any, ctx: Context, tx: Tx | None) -> Any:
+    if not handler.needs:
+        return await handler.call(payload, ctx, tx, {})
+    async with attempt_resources(parts.resources, handler.needs, ctx, tx) as resources:
+        return await handler.call(payload, ctx, tx, resources)
+
+
+def context_of(work: Work, won: Won) -> Context:
+    """Return the context of one attempt."""
+    envelope = work.envelope
+    return Context(
+        identity=envelope.identity,
+        key=envelope.key,
+        tenant=envelope.tenant,
+        token=won.token,
+        attempt=won.attempt,
+        message=envelope.message,
+    )
+
+
+def verdict_of_mark(mark: Retry | Reject | None, published: tuple[Outgoing, ...], seconds: float) -> Verdict:
+    """Return the verdict on one item of a batch whose handler has returned."""
+    if mark is None:
+        return Verdict(Outcome.RETURNED, None, published, seconds=seconds)
+    outcome, reason = _unsuccessful(mark, 0.0, expired=False)
+    after = mark.after if isinstance(mark, Retry) else None
+    return Verdict(outcome, reason=reason[:LONGEST_REASON], after=after, error=mark, seconds=seconds)
 
 
 def _unsuccessful(error: BaseException, timeout: float, *, expired: bool) -> tuple[Outcome, str]:

@@ -149,7 +149,9 @@ class Desk:
 
     def _begin(self, work: Work) -> asyncio.Task[Called]:
         if not self._ready():
-            raise BrokerUnavailable("this process is not ready: it ends, or its sign of life cannot be renewed")
+            raise BrokerUnavailable(
+                "this process is not ready: it ends, or its sign of life cannot be renewed"
+            )
         task = asyncio.create_task(call(self._parts, work), name=f"call {work.handler.name}")
         identity = work.envelope.identity
         # From this moment on, and not when it first runs: the end of the process must see it.
@@ -174,7 +176,11 @@ _NOBODYS = Claim(bytes(16), "public", "-", b"-", bytes(16), 1, OnLapse.WAITING, 
 _IN_FLIGHT = Called(Ending(State.RUNNING, ack=False, duplicate=True, reason="the key is running"))
 _CONFLICT = Called(
     Ending(
-        State.DEAD, ack=False, duplicate=True, conflict=True, reason="this key is being used with another payload"
+        State.DEAD,
+        ack=False,
+        duplicate=True,
+        conflict=True,
+        reason="this key is being used with another payload",
     )
 )
 

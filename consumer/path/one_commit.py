@@ -13,10 +13,11 @@ import msgspec
 from consumer.declare.handlers import Handler
 from consumer.declare.tx import Writes
 from consumer.entry import Answer, Settle, Taken, Won
-from consumer.errors import Contended, GroupFault, HandlerFault, WriteFault
+from consumer.errors import Contended, GroupFault, HandlerFault, Reject, Retry, WriteFault
 from consumer.message import Message
-from consumer.path.alone import run_alone, run_claimed
+from consumer.path.alone import run_alone, run_claimed, settle_marked
 from consumer.path.attempt import Verdict, attempt
+from consumer.path.batch import attempt_batch, chunks
 from consumer.path.endings import ending_of_settle, running_elsewhere, settle_of
 from consumer.path.held import endings_of_held
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
@@ -24,7 +25,6 @@ from consumer.path.parts import Ending, Parts, Work
 from consumer.path.revive import revive, revive_taken
 from consumer.path.sealing import seal_and_commit
 from consumer.ports.inbox import Group
-from consumer.rules.modes import Outcome
 
 __all__ = ["TIME_BOX", "run_due", "run_due_alone", "run_group"]
 
@@ -146,32 +146,54 @@ async def _run_won(
     """
     writes = Writes()
     ran: list[_Ran] = []
-    left: list[int] = []
+    left = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.attempt > 1]
+    fresh = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.attempt == 1]
     box = parts.clock.monotonic() + TIME_BOX
-    for i, answer in enumerate(answers):
-        if not isinstance(answer, Won):
+    size = works[0].handler.batch if works else None
+    for chunk in chunks(fresh, size or 1):
+        if ran and parts.clock.monotonic() > box:
+            left += chunk
             continue
-        if answer.attempt > 1 or (ran and parts.clock.monotonic() > box):
-            left.append(i)
-            continue
-        verdict = await attempt(parts, works[i], answer, group=group, writes=writes)
-        if verdict.outcome is not Outcome.RETURNED:
-            if verdict.database_fault and verdict.error is not None:
-                raise verdict.error
-            raise HandlerFault(i)
-        ran.append(_Ran(i, answer, verdict, settle_of(works[i], answer, verdict, parts.router)))
+        won = [(i, answer) for i in chunk if isinstance(answer := answers[i], Won)]
+        for (i, answer), verdict in zip(won, await _verdicts(parts, group, works, won, writes), strict=True):
+            ran.append(_Ran(i, answer, verdict, settle_of(works[i], answer, verdict, parts.router)))
     await writes.flush(group)
     return ran, left
 
 
+async def _verdicts(
+    parts: Parts, group: Group, works: Sequence[Work], won: Sequence[tuple[int, Won]], writes: Writes
+) -> list[Verdict]:
+    """Run one handler call in the open group; what it raised is the group's fault, with a culprit where there is one."""
+    if len(won) == 1 and works[won[0][0]].handler.batch is None:
+        verdicts = [await attempt(parts, works[won[0][0]], won[0][1], group=group, writes=writes)]
+    else:
+        calls = [(works[i], answer) for i, answer in won]
+        verdicts = await attempt_batch(parts, calls, group=group, writes=writes)
+        if any(verdict.returned for verdict in verdicts) or all(
+            isinstance(v.error, Retry | Reject) for v in verdicts
+        ):
+            return verdicts  # marked items are taken out of the group, and settled after its commit
+    failed = next((verdict for verdict in verdicts if not verdict.returned), None)
+    if failed is None:
+        return verdicts
+    if failed.database_fault and failed.error is not None:
+        raise failed.error
+    if len(won) == 1:
+        raise HandlerFault(won[0][0])
+    raise WriteFault("a batch's handler raised: which item it was is not known")
+
+
 async def _end(group: Group, ran: Sequence[_Ran], left: Sequence[bytes]) -> None:
-    """Take back the claims of what did not run, and commit the rest; where nothing ran, nothing is committed."""
-    if not ran:
+    """Take back the claims of what did not run or was marked, and commit the rest; nothing where nothing returned."""
+    done = [r.settle for r in ran if r.verdict.returned]
+    if not done:
         await group.rollback()
         return
-    if left:
-        await group.unclaim(left)
-    await seal_and_commit(group, [r.settle for r in ran])
+    out = [*left, *(r.settle.identity for r in ran if not r.verdict.returned)]
+    if out:
+        await group.unclaim(out)
+    await seal_and_commit(group, done)
 
 
 async def _endings(
@@ -180,6 +202,9 @@ async def _endings(
     """Say how each delivery ended, now that the group has committed; what had failed before runs alone now."""
     endings: list[Ending | None] = [None] * len(works)
     for r in ran:
+        if not r.verdict.returned:
+            endings[r.index] = await settle_marked(parts, works[r.index], r.verdict)
+            continue
         ending = ending_of_settle(works[r.index], r.won, r.settle)
         endings[r.index] = ending
         parts.observer.ended(works[r.index], ending, r.verdict.seconds)

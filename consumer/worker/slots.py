@@ -16,6 +16,7 @@ from consumer.entry import Claim, Taken, Won
 from consumer.errors import StoreUnavailable
 from consumer.message import Message
 from consumer.path.attempt import attempt, runs_on, stopped
+from consumer.path.batch import attempt_batch
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Parts, Work
 from consumer.path.revive import revive
@@ -188,8 +189,7 @@ class Slots:
             if slot is not None and not (slot.abandoned and slot.runs):
                 del self._slots[_name(done)]
             self._in_hand.ended(done.work, ending)
-        for work, won in turned.started:
-            self._start(work, won)
+        self._start(turned.started)
         for work, ending in turned.others:
             self._in_hand.ended(work, ending)
         if any(done.settle.landings for done in finished) or self._parts.router.landed != routed:
@@ -260,8 +260,7 @@ class Slots:
         any_taken = False
         for names, limit in self._shares(running, free):
             taken = await self._parts.arrivals.due(self._parts.worker, names, limit)
-            for entry in taken:
-                await self._begin(entry)
+            self._start([begun for entry in taken if (begun := await self._begin(entry)) is not None])
             any_taken = any_taken or bool(taken)
             self._due = self._due or len(taken) >= limit
         return any_taken
@@ -282,29 +281,52 @@ class Slots:
             else [(names, max(1, limit // len(shares))) for names, limit in shares]
         )
 
-    async def _begin(self, entry: Taken) -> None:
+    async def _begin(self, entry: Taken) -> tuple[Work, Won] | None:
+        """Return what is to be started of an entry that was due; `None` where it has to be keyed anew first."""
         handler = self._handlers[entry.handler]
         won = Won(entry.token, entry.attempt)
         envelope = envelope_of(self._parts.app, handler, Message.decode(entry.message), stored=True)
         if not entry.keyed or isinstance(envelope, Unkeyed) or envelope.identity != entry.identity:
             await revive(self._parts, handler, entry, won)
-        else:
-            self._start(Work(handler, envelope), won)
+            return None
+        return Work(handler, envelope), won
 
-    def _start(self, work: Work, won: Won) -> None:
-        slot = _Slot(work, won, self._parts.clock.monotonic() + work.handler.timeout + GRACE)
-        self._slots[work.envelope.identity, won.token] = slot
-        slot.task = asyncio.create_task(self._attempt(slot), name=f"{work.handler.name}")
+    def _start(self, started: Sequence[tuple[Work, Won]]) -> None:
+        """Start a task per key; handlers of batches get as many keys as their batch takes."""
+        batched: dict[str, list[_Slot]] = {}
+        for work, won in started:
+            slot = _Slot(work, won, self._parts.clock.monotonic() + work.handler.timeout + GRACE)
+            self._slots[work.envelope.identity, won.token] = slot
+            size = work.handler.batch
+            if size is None:
+                self._run_slots([slot])
+                continue
+            waiting = batched.setdefault(work.handler.name, [])
+            waiting.append(slot)
+            if len(waiting) == size:
+                self._run_slots(batched.pop(work.handler.name))
+        for waiting in batched.values():
+            self._run_slots(waiting)
 
-    async def _attempt(self, slot: _Slot) -> None:
+    def _run_slots(self, slots: Sequence[_Slot]) -> None:
+        task = asyncio.create_task(self._attempt(slots), name=slots[0].work.handler.name)
+        for slot in slots:
+            slot.task = task
+
+    async def _attempt(self, slots: Sequence[_Slot]) -> None:
+        first = slots[0]
         try:
-            verdict = await attempt(self._parts, slot.work, slot.won)
+            if first.work.handler.batch is None:
+                verdicts = [await attempt(self._parts, first.work, first.won)]
+            else:
+                verdicts = await attempt_batch(self._parts, [(slot.work, slot.won) for slot in slots])
         except asyncio.CancelledError:
-            verdict = stopped()
-        if slot.abandoned and not verdict.returned:
-            self._slots.pop((slot.work.envelope.identity, slot.won.token), None)
-        else:
-            self._finished.append(Finished.of(self._parts, slot.work, slot.won, verdict))
+            verdicts = [stopped()] * len(slots)
+        for slot, verdict in zip(slots, verdicts, strict=True):
+            if slot.abandoned and not verdict.returned:
+                self._slots.pop((slot.work.envelope.identity, slot.won.token), None)
+            else:
+                self._finished.append(Finished.of(self._parts, slot.work, slot.won, verdict))
         self._wake.set()
 
     def _give_up_overdue(self) -> None:

@@ -35,6 +35,7 @@ class Sweep:
         caution: told of workers that are gone.
         held: the (identity, token) pairs that this process really runs.
         look_for_due: called when entries may have become due.
+        asks: `reconcile` is asked about doubts here; not in a process that opens no resources.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Sweep:
         caution: Caution,
         held: Callable[[], dict[bytes, int]],
         look_for_due: Callable[[], None],
+        asks: bool = True,
     ) -> None:
         self._parts = parts
         self._store = store
@@ -54,6 +56,7 @@ class Sweep:
         self._caution = caution
         self._held = held
         self._look_for_due = look_for_due
+        self._asks = asks
         self._unknown: set[tuple[bytes, int]] = set()
         self._purged = parts.clock.monotonic()
         self._compared = parts.clock.monotonic()
@@ -73,7 +76,7 @@ class Sweep:
         """One sweep."""
         await self.settle_owed()
         await self.adopt()
-        if await ask_about_doubts(self._parts, self._store.doubts, self._reconcilable):
+        if self._asks and await ask_about_doubts(self._parts, self._store.doubts, self._reconcilable):
             self._look_for_due()
         now = self._parts.clock.monotonic()
         if now - self._compared >= COMPARE_EVERY:

@@ -38,6 +38,9 @@ DUE_EVERY = 0.25
 REVOKE_LIMIT = 5.0
 """Seconds that a rebalance waits for running handlers; what is unfinished then is its next owner's."""
 
+LAST_BATCH = 5.0
+"""Seconds that the end waits for the batch that is being published."""
+
 LONGEST_SQLITE_TIMEOUT = 30.0
 """Seconds: SQLite has one writer, so a Transactional handler that takes longer would stop everybody else for too long."""
 
@@ -91,6 +94,9 @@ class Runtime:
         observer: sees every ending.
         given: ready-made resources by type (tests).
         clock: local deadlines.
+        consumes: handlers are fed, once it is started.
+        relays: the outbox is relayed, once it is started. Without `consumes` no handler ever runs here, so no resource
+            is opened.
     """
 
     def __init__(
@@ -104,8 +110,12 @@ class Runtime:
         observer: Observer,
         given: Mapping[Any, Any] | None = None,
         clock: Clock | None = None,
+        consumes: bool = True,
+        relays: bool = True,
     ) -> None:
         store, source, sink = connections.store, connections.source, connections.sink
+        self._consumes = consumes
+        self._relays_only = relays and not consumes
         self.store = store
         self._handlers = handlers
         self._settings = settings
@@ -145,8 +155,8 @@ class Runtime:
             permitted=self._permitted,
             landed=self.look_for_due,
         )
-        self._intake = Intake(self.parts, source, in_hand, self._dispatch) if source else None
-        self.relay = Relay(self.parts, store.outbox, sink) if sink else None
+        self._intake = Intake(self.parts, source, in_hand, self._dispatch) if source and consumes else None
+        self.relay = Relay(self.parts, store.outbox, sink) if sink and relays else None
         self._pulse = Pulse(connections.reconnect, settings.worker_ttl) if connections.reconnect else None
         self.sweep = Sweep(
             self.parts,
@@ -155,6 +165,7 @@ class Runtime:
             caution=self._caution,
             held=self._held,
             look_for_due=self.look_for_due,
+            asks=not self._relays_only,
         )
         self._tasks: list[asyncio.Task[Any]] = []
         self._failed: asyncio.Future[None] | None = None
@@ -164,26 +175,29 @@ class Runtime:
 
     async def open(self) -> None:
         """Make the worker row, open the resources, adopt what the dead left. Nothing is consumed yet."""
-        check_store(self.store, self._settings.store, self._handlers)
+        if not self._relays_only:
+            check_store(self.store, self._settings.store, self._handlers)
         self.parts.worker = await self.store.workers.open(self._settings.worker_ttl, _about())
         if self._pulse is not None:
             self._pulse.bind(self.parts.worker)
             self._pulse.start()
         await self._resources.__aenter__()
-        needed = dict.fromkeys(need for h in self._handlers for need in (*h.needs, *h.reconcile_needs))
-        await self._resources.open_all(needed)
-        await self._remember_handlers()
+        if not self._relays_only:
+            needed = dict.fromkeys(need for h in self._handlers for need in (*h.needs, *h.reconcile_needs))
+            await self._resources.open_all(needed)
+            await self._remember_handlers()
         await self.sweep.adopt()
 
     async def start(self) -> None:
         """Begin to consume, relay and sweep."""
         self._failed = asyncio.get_running_loop().create_future()
-        if self._source is not None and self._subscribed:
+        if self._intake is not None and self._source is not None and self._subscribed:
             await self._source.start(self._subscribed, self._revoked)
         every = min(max(self._settings.worker_ttl / 5, 0.5), 5.0)
         self._spawn(self._tick(), "tick")
-        self._spawn(self.lanes.run(), "lanes")
-        self._spawn(self.slots.run(), "slots")
+        if self._consumes:
+            self._spawn(self.lanes.run(), "lanes")
+            self._spawn(self.slots.run(), "slots")
         self._spawn(self.sweep.run(every), "sweep")
         if self._intake is not None and self._subscribed:
             self._spawn(self._intake.run(), "intake")
@@ -232,6 +246,11 @@ class Runtime:
             self.relay.stop()
         if self._source is not None:
             await self._source.stop()
+        relaying = {task for task in self._tasks if task.get_name() == "relay"}
+        if (
+            relaying
+        ):  # what is being published is marked, where the broker answers: else it is published twice
+            await asyncio.wait(relaying, timeout=LAST_BATCH)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

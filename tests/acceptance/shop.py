@@ -167,13 +167,22 @@ async def fresh_shop_topics(kafka: Kafka, partitions: int = 6) -> None:
 
 
 async def produce(
-    bootstrap: str, topic: str, records: Sequence[tuple[bytes | None, bytes | None]], headers: Any = None
+    bootstrap: str,
+    topic: str,
+    records: Sequence[tuple[bytes | None, bytes | None]],
+    headers: Any = None,
+    partition: int | None = None,
 ) -> list[RecordMetadata]:
     """Produce (record key, value) pairs with a client of our own; return where each went."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, acks="all", linger_ms=5, max_request_size=16 * 1024 * 1024
+    )
     await producer.start()
     try:
-        sent = [await producer.send(topic, value, key=key, headers=headers) for key, value in records]
+        sent = [
+            await producer.send(topic, value, key=key, headers=headers, partition=partition)
+            for key, value in records
+        ]
         return list(await asyncio.gather(*sent))
     finally:
         await producer.stop()

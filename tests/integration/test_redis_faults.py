@@ -13,7 +13,7 @@ from consumer.errors import ConsumerError, SettingsError, StoreUnavailable
 from consumer.stores.redis import RedisStore, calls, connect
 from consumer.stores.redis.buckets import bucket_of
 from consumer.stores.redis.faults import settings_fault, store_fault
-from consumer.testing.contract.samples import BODY, Process, claim, end, landing, only, outgoing
+from consumer.testing.contract.samples import BODY, Process, claim, end, landing, outgoing
 from tests.integration.rediskit import Cluster, Proxy, Server, cluster, replica_of, server, until
 from tests.services import Redis, Unavailable, required
 
@@ -264,7 +264,7 @@ async def test_a_landing_that_was_left_behind_is_moved(three: Cluster):
             taken += await there.due(limit=100)
         assert {one.key.decode() for one in taken} == set(away)
         assert len(taken) == len(away)
-        assert only({one.message for one in taken}) == BODY
+        assert {one.message for one in taken} == {BODY}
 
 
 # ------------------------------------------------------------------------------------------------- what errors mean

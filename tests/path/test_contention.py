@@ -37,11 +37,13 @@ async def test_a_key_in_somebody_elses_open_transaction(postgres_url: str) -> No
         assert other.groups is not None
         group = await other.groups.open()
         [handler] = app.handlers.declared
+        process.running.runtime.lanes.paused = True  # the other one must be first
         process.source.add("orders", Order("locked"))
         message = process.source._partitions["orders", 0].log[0]
         envelope = envelope_of(app.name, handler, message)
         assert isinstance(envelope, Envelope)
         await group.claim([claim_of(handler, envelope)])  # its process is slow, or stopped
+        process.running.runtime.lanes.paused = False
         for number in range(9):
             process.source.add("orders", Order(f"free{number}"))
         await process.until(lambda: all(process.watch.of(f"free{number}") for number in range(9)))

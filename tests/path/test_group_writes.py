@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import contextlib
 
-import pytest
-
 from consumer import App, Backoff, Key, Transactional, Tx
 from tests.path.kit import Order, opened
 from tests.path.listsource import ListSource
 
 
 async def test_a_neighbour_that_swallows_another_ones_write_fault(
-    url: str, is_postgres: bool, request: pytest.FixtureRequest
+    url: str,
 ) -> None:
     """The write that failed, and those queued behind it, must not be lost under entries that say done."""
-    if not is_postgres:
-        # There a failed statement leaves the transaction usable, and `declare.tx.Writes` forgets that a flush has failed.
-        request.applymarker(
-            pytest.mark.xfail(reason="SQLite: the failed write is lost, its entry is done", strict=True)
-        )
     app = App("shop")
     app.schema(
         postgres=["create table if not exists numbers (id text, n integer not null)"],

@@ -21,6 +21,7 @@ class Weather:
         refused: how many have.
         lose: asked with a verb's name and arguments after it has happened; true: its reply is lost.
         lost: the names of those whose reply was lost.
+        cut: how many of the next COMMITs never reach the server: the connection is lost before.
         calls: every verb that reached the store, in order.
     """
 
@@ -29,6 +30,7 @@ class Weather:
         self.refused = 0
         self.lose: Callable[[str, tuple[Any, ...]], bool] = lambda verb, args: False
         self.lost: list[str] = []
+        self.cut = 0
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.moved = asyncio.Event()
 
@@ -104,6 +106,10 @@ class _Group(_Port):
         await self._port.rollback()
 
     async def commit(self) -> None:
+        if self._weather.cut:
+            self._weather.cut -= 1
+            await self._port.rollback()
+            raise CommitUnknown("the connection was lost")
         try:
             await self._weather.pass_on("commit", self._port.commit, (), {})
         except StoreUnavailable as fault:

@@ -178,10 +178,16 @@ def test_explain_is_generated_from_the_table_of_modes():
     assert "the same key with another payment_id is a conflict" in done.stdout
 
 
-def test_run_refuses_several_processes():
-    done = run("run", "cli_shop:app", "--processes", "2")
+def test_run_refuses_several_processes_where_nothing_can_be_shared():
+    done = run("run", "cli_shop:app", "--processes", "2", "--store", "memory:")
     assert done.exit_code == Code.CONFIGURATION
-    assert "not built yet" in done.stderr
+    assert "processes = 2: memory: lives in one process" in done.stderr
+
+
+def test_a_relay_needs_a_broker():
+    done = run("relay", "cli_shop:app")
+    assert done.exit_code == Code.CONFIGURATION
+    assert "embedded topics need no relay" in done.stderr
 
 
 def test_a_missing_schema_says_which_command_makes_it():

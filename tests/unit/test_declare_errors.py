@@ -289,7 +289,7 @@ def ordered():
 
 @case
 def batch():
-    declare(batch=500)(charge)
+    declare(batch=0)(charge)
 
 
 # --- key, tenant, same ------------------------------------------------------------------------------------------------

@@ -1,0 +1,69 @@
+"""Reading a request's body under limits: its length is counted while it arrives, its encoding is refused, its time is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from consumer.http.answer import Answer, Receive, Scope
+from consumer.http.problem import problem
+from consumer.rules.decode import LONGEST_BODY
+
+__all__ = ["BODY_TIME", "Disconnected", "fields", "read_body"]
+
+BODY_TIME = 30.0
+"""Seconds from the head to the end of the body."""
+
+
+class Disconnected(Exception):
+    """The client has gone before its request was whole: nobody is left to be answered."""
+
+
+def fields(scope: Scope, name: bytes) -> list[bytes]:
+    """Return the values of a header field (its name in lower case), in order."""
+    return [value for known, value in scope["headers"] if known == name]
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int = LONGEST_BODY) -> bytes | Answer:
+    """Return the whole body, or the problem that says why it was not read.
+
+    Args:
+        scope: of the request.
+        receive: as ASGI hands it in.
+        limit: bytes.
+
+    Raises:
+        Disconnected: the client has gone.
+    """
+    refused = _head_fault(scope, limit)
+    if refused is not None:
+        return refused
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_TIME):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Disconnected
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    return problem("too-large", f"at most {limit} bytes are read")
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        return problem("body-timeout", f"it must be whole {BODY_TIME:g} s after its head")
+
+
+def _head_fault(scope: Scope, limit: int) -> Answer | None:
+    encodings = [value.strip().lower() for value in fields(scope, b"content-encoding")]
+    if any(encoding not in {b"", b"identity"} for encoding in encodings):
+        return problem("encoding", "send the body as it is, uncompressed")
+    for length in fields(scope, b"content-length"):
+        if not re.fullmatch(rb"[0-9]{1,18}", length.strip()):
+            return problem("invalid-request", "Content-Length is no number")
+        if int(length) > limit:
+            return problem("too-large", f"at most {limit} bytes are read")
+    return None

@@ -1,0 +1,174 @@
+"""Webhooks over ASGI: verify on raw bytes, translate, land durably, only then 2xx."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from consumer.declare.handler import Handler
+from consumer.declare.keyrules import HeaderRule
+from consumer.declare.ways import Request, Webhook
+from consumer.entry import Landed, Landing
+from consumer.errors import Reject, SettingsError, StoreUnavailable
+from consumer.http.answer import Answer, Receive, Scope, Send
+from consumer.http.asked import refused as refused_by
+from consumer.http.asked import request_of, tenant_of
+from consumer.http.body import Disconnected, read_body
+from consumer.http.problem import problem
+from consumer.message import Headers, Message
+from consumer.path.desk import Desk
+from consumer.path.keying import Unkeyed, born_dead, landing_of
+from consumer.rules import decode
+
+__all__ = ["Authentic", "Event", "Gate", "WebhookApp"]
+
+_log = logging.getLogger("consumer.webhooks")
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event of an authentic request.
+
+    Attributes:
+        key: names it, and is signed: the provider's id where the signature covers it, else a digest of what is signed.
+        value: its raw bytes.
+        headers: kept beside it.
+    """
+
+    key: str
+    value: bytes
+    headers: Headers = ()
+
+
+class Authentic(msgspec.Struct, frozen=True):
+    """An authentic request: its events, and the status that says "stored"."""
+
+    events: tuple[Event, ...]
+    accepted: int
+
+
+Gate = Callable[[Scope, bytes, float], Authentic | Answer]
+"""Decides whether a request is its provider's, on its raw bytes: (scope, body, now). An `Answer` is sent as it is, and
+nothing is stored. Raises `SettingsError` where a secret has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookApp:
+    """The ASGI application of one webhook.
+
+    Args:
+        webhook: as declared.
+        source: the provider's name.
+        gate: its verification.
+    """
+
+    webhook: Webhook
+    source: str
+    gate: Gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; see ASGI."""
+        desk: Desk = scope["consumer.desk"]
+        try:
+            answer, outcome = await self._answer(desk, scope, receive)
+        except Disconnected:
+            return
+        desk.counts[self.webhook.path, outcome] += 1
+        await answer.send(send)
+
+    async def _answer(self, desk: Desk, scope: Scope, receive: Receive) -> tuple[Answer, str]:
+        if desk.full or not desk.ready:
+            return problem("overloaded" if desk.full else "store-unavailable"), "unavailable"
+        body = await read_body(scope, receive)
+        if isinstance(body, Answer):
+            return body, "unread"
+        try:
+            verdict = self.gate(scope, body, desk.now())
+        except SettingsError as fault:
+            _log.error("%s: %s", self.webhook.path, fault)
+            return problem("store-unavailable", "this webhook is not configured"), "unavailable"
+        if isinstance(verdict, Answer):
+            return verdict, "refused" if verdict.status >= 400 else "greeted"
+        request = request_of(scope)
+        if self.webhook.tenant is not None:
+            asked = await tenant_of(request, self.webhook.tenant, self.webhook.path)
+            if isinstance(asked, Answer):
+                return asked, "refused"
+            request = asked
+        try:
+            landings = [
+                landing for event in verdict.events for landing in self._landings(desk, event, request)
+            ]
+        except Reject as refusal:
+            return problem("rejected", refusal.reason), "rejected"
+        except Exception as fault:  # noqa: BLE001 - an application's function may raise anything
+            return refused_by(self.webhook.path, fault), "failed"
+        return await self._landed(desk, landings, verdict.accepted)
+
+    async def _landed(self, desk: Desk, landings: list[Landing], accepted: int) -> tuple[Answer, str]:
+        if not landings:
+            return Answer(accepted), "ignored"
+        try:
+            landed = await desk.land(landings)
+        except StoreUnavailable as fault:
+            _log.warning("%s: %s", self.webhook.path, fault)
+            return problem("store-unavailable"), "unavailable"
+        if Landed.CONFLICT in landed:
+            return Answer(accepted), "conflict"
+        if all(one is Landed.DUPLICATE for one in landed):
+            return Answer(accepted), "duplicate"
+        return Answer(accepted), "landed"
+
+    def _landings(self, desk: Desk, event: Event, request: Request) -> list[Landing]:
+        """Return the entries that an event becomes, one a handler of the topic; none where it means nothing here."""
+        handlers = desk.subscribers(self.webhook.topic)
+        payload, reason = self._translated(event, replace(request, key=event.key))
+        if reason is not None:
+            # Authentic, so the sender must not send it for ever; but nobody can run it: a dead letter, with its bytes.
+            return [
+                _dead(
+                    desk.app,
+                    handler,
+                    self._message(event, event.value, handler, request),
+                    reason,
+                    request.tenant,
+                )
+                for handler in handlers
+            ]
+        if payload is None:
+            return []
+        value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
+        landings = []
+        for handler in handlers:
+            message = self._message(event, value, handler, request)
+            envelope = desk.envelope(handler, message)
+            if isinstance(envelope, Unkeyed):
+                landings.append(born_dead(desk.app, handler, message, envelope))
+            else:
+                landings.append(landing_of(desk.app, handler, envelope))
+        return landings
+
+    def _translated(self, event: Event, request: Request) -> tuple[Any, str | None]:
+        """Return the payload (`None`: nothing lands), and why it could not be made."""
+        translation = self.webhook.translation
+        try:
+            body: Any = event.value
+            body = decode.decode(body, translation.decoder) if translation.decoder else decode.body(body)
+            return translation(body, request), None
+        except decode.Undecodable as fault:
+            return None, fault.reason
+        except (msgspec.MsgspecError, ValueError) as fault:
+            return None, f"{type(fault).__name__} in its translation"
+
+    def _message(self, event: Event, value: bytes, handler: Handler, request: Request) -> Message:
+        headers = event.headers
+        if isinstance(handler.tenant, HeaderRule) and request.tenant not in {"", "public"}:
+            headers = (*headers, (handler.tenant.name, request.tenant.encode()))
+        return Message(self.webhook.topic, value, headers, source=self.source)
+
+
+def _dead(app: str, handler: Handler, message: Message, reason: str, tenant: str) -> Landing:
+    return born_dead(app, handler, message, Unkeyed("decode", reason, tenant or None))

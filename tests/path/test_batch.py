@@ -1,0 +1,94 @@
+"""`batch=N`: one call for many messages, a verdict for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consumer import App, AtLeastOnce, AtMostOnce, Backoff, Batch, Key, Transactional, Tx
+from tests.path.kit import Order, opened
+from tests.path.listsource import ListSource
+
+MODES = [Transactional(retry=Backoff(2, first=0)), AtMostOnce(), AtLeastOnce(retry=Backoff(2, first=0))]
+
+
+def app_of(mode: Any, calls: list[list[str]]) -> App:
+    app = App("shop")
+    if isinstance(mode, Transactional):
+
+        @app.on("orders", key=Key.field("id"), mode=mode, batch=10)
+        async def write(orders: Batch[Order], tx: Tx) -> None:
+            calls.append([item.payload.id for item in orders])
+            for item in orders:
+                if marked(item):
+                    continue
+                tx.write("insert into effects (id) values ($1)", item.payload.id)
+                item.ctx.publish("effects", item.payload.id.encode())
+
+    else:
+
+        @app.on("orders", key=Key.field("id"), mode=mode, batch=10)
+        async def tell(orders: Batch[Order]) -> None:
+            calls.append([item.payload.id for item in orders])
+            for item in orders:
+                if not marked(item):
+                    item.ctx.publish("effects", item.payload.id.encode())
+
+    return app
+
+
+def marked(item: Any) -> bool:
+    if item.payload.do == "raise":
+        raise ValueError("broken")
+    if item.payload.do == "reject":
+        item.reject("never")
+    if item.payload.do == "retry" and item.ctx.attempt == 1:
+        item.retry("not yet", after=0)
+    return item.mark is not None
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: type(mode).__name__)
+@pytest.mark.parametrize("brokered", [False, True])
+async def test_unmarked_items_are_done_and_marked_ones_are_what_was_said(
+    mode: Any, url: str, brokered: bool
+) -> None:
+    """Mutant: `item.reject` ignored in path/batch.py."""
+    calls: list[list[str]] = []
+    orders = [Order(f"a{n}") for n in range(8)] + [Order("no", "reject"), Order("later", "retry"), Order("z")]
+    source = ListSource() if brokered else None
+    async with opened(app_of(mode, calls), url, source=source) as process:
+        if source is None:
+            await process.publish("orders", orders)
+        else:
+            for order in orders:
+                source.add("orders", order)
+        await process.rest()
+        states = await process.states()
+        effects = await process.effects()
+        published = {message.value.decode() for message in process.sink.published}
+    good = {order.id for order in orders} - {"no"}
+    assert states == dict.fromkeys(good, "done") | {"no": "dead"}
+    assert published == good
+    assert sorted(effects) == (sorted(good) if isinstance(mode, Transactional) else [])
+    assert max(len(call) for call in calls) > 1, "messages share a call"
+    assert max(len(call) for call in calls) <= 10
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: type(mode).__name__)
+async def test_an_exception_is_every_item_s(mode: Any, url: str) -> None:
+    """Transactional: one by one shows the culprit; at most once: nobody knows, so all of the call are in doubt."""
+    calls: list[list[str]] = []
+    orders = [Order("a"), Order("bad", "raise"), Order("c")]
+    async with opened(app_of(mode, calls), url) as process:
+        await process.publish("orders", orders)
+        await process.rest()
+        states = await process.states()
+        effects = await process.effects()
+    if isinstance(mode, Transactional):
+        assert states == {"a": "done", "bad": "dead", "c": "done"}
+        assert sorted(effects) == ["a", "c"]
+    else:
+        assert states["bad"] == ("in_doubt" if isinstance(mode, AtMostOnce) else "dead")
+        shared = next(call for call in calls if "bad" in call)
+        assert {states[id_] for id_ in shared} == {states["bad"]}
