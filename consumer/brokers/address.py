@@ -47,4 +47,4 @@ def _check(url: str, server: str) -> None:
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise SettingsError(f"broker {url!r}: an IPv6 address needs brackets, as in [::1]:9092")
     if not (port.isascii() and port.isdigit() and int(port) in _PORTS):
-        raise SettingsError(f"broker {url!r}: {port!r} is not a port number")
+        raise SettingsError(f"broker {url!r}: {port!r} is not a port number; {_EXPECTED}")

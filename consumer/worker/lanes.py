@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from consumer.declare.handlers import Handler
@@ -84,6 +84,7 @@ class Lanes:
         lanes = parts.groups.lanes if handlers and parts.groups is not None else 0
         self._lanes = [_Lane(number) for number in range(lanes)]
         self._busy: set[int] = set()
+        self._one_at_a_time = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
         self.left_behind: set[asyncio.Task[Any]] = set()
@@ -157,10 +158,9 @@ class Lanes:
         size = 1 if careful else lane.sizes.get(handler.name, FIRST_SIZE)
         works = [queue.popleft() for _ in range(min(size, len(queue)))]
         routed = self._parts.router.landed
+        path = run_transactional(self._parts, works, careful=careful)
         try:
-            endings = await watched(
-                self._parts, run_transactional(self._parts, works, careful=careful), self.left_behind
-            )
+            endings = await self._watched(path, careful=careful)
         except Abandoned as given_up:
             await self._given_up(queue, works, given_up)
             return
@@ -200,7 +200,7 @@ class Lanes:
         size = 1 if careful else lane.sizes.get(handler.name, FIRST_SIZE)
         path = run_due_alone(self._parts, handler) if careful else run_due(self._parts, handler, size)
         try:
-            endings = await watched(self._parts, path, self.left_behind)
+            endings = await self._watched(path, careful=careful)
         except Abandoned as given_up:
             await count_abandoned(self._parts, given_up.attempt)
             return True
@@ -209,6 +209,22 @@ class Lanes:
         if self._parts.router.landed != routed:
             self._landed()
         return len(endings) >= size or None in endings
+
+    async def _watched(
+        self, path: Coroutine[Any, Any, list[Ending | None]], *, careful: bool
+    ) -> list[Ending | None]:
+        """Run a group; the careful way one at a time in all lanes: a killer costs nobody beside it an attempt."""
+        if not careful:
+            return await watched(self._parts, path, self.left_behind)
+        try:
+            await self._one_at_a_time.acquire()
+        except BaseException:
+            path.close()
+            raise
+        try:
+            return await watched(self._parts, path, self.left_behind)
+        finally:
+            self._one_at_a_time.release()
 
     def _wake_next(self, lane: _Lane) -> None:
         if lane.number + 1 < len(self._lanes):

@@ -250,7 +250,6 @@ def test_what_cannot_be_published_is_refused(world: World) -> None:
         ["--file", "missing.jsonl"],
         [],
         ["{}", "--header", "no-equals-sign"],
-        ["{}", "--tenant", ""],
     ):
         done = world.shop.command("publish", world.shop.app, "payments.requested", *wrong)
         assert (done.returncode, done.stdout) == (2, ""), wrong

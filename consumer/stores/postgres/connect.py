@@ -74,6 +74,7 @@ class Connector:
         try:
             parts = urlsplit(url)
             query = parse_qsl(parts.query, keep_blank_values=True)
+            _check_ports(parts.netloc)
         except ValueError as error:
             raise SettingsError(f"store={self.shown!r}: {error}") from None
         self._weak = ("weak", "yes") in query
@@ -207,6 +208,18 @@ select current_setting('server_version_num')::int as version, pg_is_in_recovery(
        (select setting from pg_settings where name = 'statement_timeout') as statement,
        current_setting('lock_timeout') as lock
 """
+
+
+def _check_ports(netloc: str) -> None:
+    """Refuse a port that cannot be one: the resolver's words for it sound like a server that is away.
+
+    Raises:
+        ValueError: names the port.
+    """
+    for place in netloc.rpartition("@")[2].split(","):
+        port = place.rpartition("]")[2].rpartition(":")[2] if ":" in place.rpartition("]")[2] else ""
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+            raise ValueError(f"{port!r} is not a port number")
 
 
 def _weakness(server: _Server) -> str:
