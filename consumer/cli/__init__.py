@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from consumer.cli.accept_history import accept_history
 from consumer.cli.check import check
 from consumer.cli.explain import explain
 from consumer.cli.inbox import inbox
@@ -16,7 +17,7 @@ from consumer.cli.try_ import try_
 
 __all__ = ["main"]
 
-_VERBS = (run, relay, migrate, publish, check, explain, try_, inbox, outbox)
+_VERBS = (run, relay, migrate, publish, check, explain, try_, inbox, outbox, accept_history)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
