@@ -7,6 +7,7 @@ supervisor opens neither, so nothing that a handler does can end it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -43,7 +44,7 @@ class Supervisor:
         command: the command line of child number 1, 2, ….
         count: how many.
         grace: seconds that each child gives its handlers; after it and a margin a child is killed.
-        say: given each line that a child prints, after its number: `[2] p-1 done 4 ms`.
+        say: given each line that a child prints but `ready`, after its number: `[2] p-1 done 4 ms`.
         ready: called once, when every child has said `ready`.
         pauses: first and longest pause before a new start, in seconds.
     """
@@ -149,6 +150,7 @@ class Supervisor:
         code = await ended
         await asyncio.wait({reading}, timeout=1.0)  # a grandchild may hold the pipe
         reading.cancel()
+        await _closed(process.stdin)
         young = not child.said_ready and self._stopping.is_set()
         return 0 if young and code in {-signal.SIGTERM, -signal.SIGINT} else code
 
@@ -156,6 +158,9 @@ class Supervisor:
         if not child.said_ready and line.startswith("ready"):
             child.said_ready = True
             child.ready.set()
+            # Not passed on: whoever waits for the first line that begins with `ready` waits for all of them.
+            _log.info("process %d is ready: %s", child.number, line.removeprefix("ready").strip())
+            return
         self._say(f"[{child.number}] {line}")
 
     async def _died(self, child: _Child, code: int) -> None:
@@ -217,6 +222,13 @@ class _Child:
         while now - self._deaths[0] > WINDOW:
             self._deaths.popleft()
         return len(self._deaths)
+
+
+async def _closed(stream: asyncio.StreamWriter | None) -> None:
+    if stream is not None:
+        stream.close()
+        with contextlib.suppress(OSError):
+            await stream.wait_closed()
 
 
 def _ended(code: int) -> str:

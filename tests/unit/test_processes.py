@@ -19,6 +19,7 @@ def end(*_):
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
 print("ready", flush=True)
+print("up", flush=True)
 while True:
     signal.pause()
 """
@@ -32,6 +33,7 @@ def end(*_):
         sys.exit(1)
 signal.signal(signal.SIGTERM, end)
 print("ready", flush=True)
+print("up", flush=True)
 while True:
     signal.pause()
 """
@@ -76,8 +78,8 @@ class Stage:
 
 async def test_all_ready_is_said_once_and_a_clean_end_is_0():
     stage = Stage(GOOD, GOOD, GOOD)
-    await stage.until(lambda: stage.readies)
-    assert sorted(stage.lines) == ["[1] ready", "[2] ready", "[3] ready"]
+    await stage.until(lambda: stage.readies and len(stage.lines) == 3)
+    assert sorted(stage.lines) == ["[1] up", "[2] up", "[3] up"]
     stage.supervisor.stop()
     assert await stage.code() == 0
     assert sorted(stage.lines[3:]) == ["[1] bye", "[2] bye", "[3] bye"]
@@ -89,7 +91,7 @@ async def test_what_dies_is_started_again_and_ready_is_not_said_again():
     await stage.until(lambda: stage.readies)
     before = stage.supervisor.pids
     os.kill(before[1], signal.SIGKILL)
-    await stage.until(lambda: stage.lines.count("[2] ready") == 2)
+    await stage.until(lambda: stage.lines.count("[2] up") == 2)
     after = stage.supervisor.pids
     assert after[0] == before[0]
     assert after[1] != before[1]
@@ -99,9 +101,9 @@ async def test_what_dies_is_started_again_and_ready_is_not_said_again():
 
 
 async def test_a_process_that_cannot_live_ends_all_with_1_and_says_why(caplog):
-    stage = Stage(GOOD, "print('ready', flush=True); raise SystemExit(9)")
+    stage = Stage(GOOD, "print('ready\\nup', flush=True); raise SystemExit(9)")
     assert await stage.code() == 1
-    assert stage.lines.count("[2] ready") == DEATHS
+    assert stage.lines.count("[2] up") == DEATHS
     assert "[1] bye" in stage.lines, "the others end in order"
     assert "ended by itself with exit code 9; that was the 5th time within 60 s, giving up" in caplog.text
 
