@@ -19,4 +19,4 @@ exec mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3,pyth
     "${copy_authorities[@]}" \
     --customize-hook='chroot "$1" update-ca-certificates' \
     --customize-hook='ln -sf /usr/bin/python3 "$1/usr/local/bin/python"' \
-    trixie "$out" "${MIRROR:-http://deb.debian.org/debian}"
+    trixie "$out" ${MIRROR:+"$MIRROR"}
