@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from consumer.declare.tx import Writes
 from consumer.entry import Settle, Settled, Won
-from consumer.errors import ConsumerError, GroupFault, StoreUnavailable
+from consumer.errors import ConsumerError, GroupFault
 from consumer.path.attempt import Verdict, attempt, one_line, runs_on
 from consumer.path.endings import ending_of_settle, fenced, running_elsewhere, settle_of
 from consumer.path.held import endings_of_held
@@ -63,8 +63,7 @@ async def _in_transaction(parts: Parts, work: Work, won: Won) -> tuple[Verdict, 
         verdict = await attempt(parts, work, won, group=group, writes=writes)
         if verdict.outcome is not Outcome.RETURNED:
             await group.rollback()
-            if verdict.database_fault and isinstance(verdict.error, StoreUnavailable):
-                raise verdict.error
+            # Also where the store failed beneath it: if it answers the settle, it was this handler who lost the connection.
             return verdict, None
         await writes.flush(group)
         settle = settle_of(work, won, verdict, parts.router)

@@ -13,7 +13,7 @@ from consumer.declare.handlers import Handler
 from consumer.declare.resources import attempt_resources
 from consumer.declare.tx import Tx, Writes
 from consumer.entry import Won
-from consumer.errors import GroupFault, Reject, Retry, StoreUnavailable
+from consumer.errors import Reject, Retry
 from consumer.message import Outgoing
 from consumer.path.parts import Attempt, Parts, Work
 from consumer.ports.inbox import Group
@@ -59,11 +59,6 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     def returned(self) -> bool:
         """The handler returned."""
         return self.outcome is Outcome.RETURNED
-
-    @property
-    def database_fault(self) -> bool:
-        """The store failed beneath the handler: nobody's verdict, the group's transaction is lost."""
-        return isinstance(self.error, GroupFault | StoreUnavailable)
 
 
 async def attempt(
@@ -120,9 +115,9 @@ async def attempt(
             seconds=parts.clock.monotonic() - started,
         )
     except (Exception, SystemExit, asyncio.CancelledError) as raised:
-        # A CancelledError that nobody asked of this task came out of the handler itself (it awaited something that was
-        # cancelled): an unknown outcome like any other exception.
-        if isinstance(raised, asyncio.CancelledError) and (running.abandoned or task.cancelling()):
+        # A CancelledError that the runtime did not ask for came out of the handler itself (it awaited something that was
+        # cancelled, or cancelled its own task): an unknown outcome like any other exception.
+        if isinstance(raised, asyncio.CancelledError) and (running.abandoned or running.stopping):
             raise
         if running.abandoned and group is not None:
             # Nobody waits for this verdict: the lane has gone on, and its group must not.
@@ -133,6 +128,7 @@ async def attempt(
         ctx.revoke()
         if tx is not None:
             tx.revoke()
+    _uncancelled(task)
     outcome, reason = _unsuccessful(error, handler.timeout, expired=limit.expired)
     return Verdict(
         outcome,
@@ -141,6 +137,12 @@ async def attempt(
         error=error,
         seconds=parts.clock.monotonic() - started,
     )
+
+
+def _uncancelled(task: asyncio.Task[Any]) -> None:
+    """Take back what a handler has asked of its own task: the task goes on with the next delivery."""
+    while task.cancelling():
+        task.uncancel()
 
 
 async def _called(parts: Parts, handler: Handler, payload: Any, ctx: Context, tx: Tx | None) -> Any:

@@ -177,8 +177,10 @@ async def _verdicts(
     failed = next((verdict for verdict in verdicts if not verdict.returned), None)
     if failed is None:
         return verdicts
-    if failed.database_fault and failed.error is not None:
+    if isinstance(failed.error, GroupFault):
         raise failed.error
+    # A store that failed beneath a handler may be that handler's doing (it closed its connection): it runs alone, which
+    # asks the store first, and counts its attempt.
     if len(won) == 1:
         raise HandlerFault(won[0][0])
     raise WriteFault("a batch's handler raised: which item it was is not known")

@@ -71,6 +71,7 @@ class Attempt(msgspec.Struct, gc=False):
         deadline: when it should have ended, by the process' clock.
         group: its open transaction, for Transactional handlers.
         abandoned: it ignored its cancellation, and the path went on without it.
+        stopping: the runtime has asked it to stop; any other cancellation is the handler's own doing.
     """
 
     work: Work
@@ -78,6 +79,7 @@ class Attempt(msgspec.Struct, gc=False):
     deadline: float
     group: Group | None = None
     abandoned: bool = False
+    stopping: bool = False
 
 
 class Observer(Protocol):
@@ -128,6 +130,13 @@ class Parts:
     calls: set[asyncio.Task[Any]] = field(default_factory=set)
     owed: dict[bytes, Settle] = field(default_factory=dict)
     timer: Timer = field(default_factory=Timer)
+
+    def stop(self, task: asyncio.Task[Any]) -> None:
+        """Ask `task` to stop, and let the attempt that it runs know that it was the runtime who asked."""
+        running = self.running.get(task)
+        if running is not None:
+            running.stopping = True
+        task.cancel()
 
     @property
     def transactions(self) -> Groups:

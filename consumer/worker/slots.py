@@ -148,7 +148,7 @@ class Slots:
         """Ask every running handler to stop: the grace is over, or the worker was closed."""
         for slot in self._slots.values():
             if slot.task is not None and not slot.task.done():
-                slot.task.cancel()
+                self._parts.stop(slot.task)
 
     async def run(self) -> None:
         """Turn over until `stopping` and nothing is left to settle."""

@@ -62,7 +62,7 @@ async def watched(parts: Parts, path: Coroutine[Any, Any, _T], left_behind: set[
                     await running.group.rollback()
                 raise Abandoned(running)
     except asyncio.CancelledError:
-        task.cancel()
+        parts.stop(task)
         await asyncio.wait({task}, timeout=GRACE)
         raise
 

@@ -292,7 +292,7 @@ class Runtime:
         except TimeoutError:
             stopped = set(self.parts.calls)
             for call in stopped:
-                call.cancel()
+                self.parts.stop(call)
             await asyncio.wait(stopped, timeout=3)
             return False
         try:
