@@ -60,8 +60,11 @@ async def entries_of(plan: Plan) -> dict[str, Entry]:
 @pytest.mark.parametrize("point", POINTS, ids=[point.replace(" ", "-") for point in POINTS])
 @pytest.mark.parametrize("mode", MODES)
 async def test_kill(mode: str, point: str, url: str, tmp_path: Path) -> None:
-    """Mutants: claim batch > slots (`Slots._next`: `free` without `len(self._slots)`); ack of a body-less entry
-    (`endings.permits_ack`: without `stored`); outbox outside the transaction (`seal_and_commit`: `fill` after `commit`).
+    """What holds whatever the point: nothing is lost, and no promise is broken.
+
+    Mutants: claim batch > slots (`Slots._next`: `free` without `len(self._slots)`); ack of a body-less entry
+    (`held.endings_of_held`: OK without the turn that attaches the bytes); outbox outside the transaction
+    (`seal_and_commit`: results filled, messages not).
     """
     plan = Plan(url, str(tmp_path), mode, KEYS, point=point)
     await migrate(plan)

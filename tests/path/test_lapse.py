@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -50,6 +52,18 @@ class Patient:
                         raise
             return f"attempt {number}"
 
+    @asynccontextmanager
+    async def at_work(self, url: str, a: ListSource, b: ListSource) -> AsyncIterator[tuple[Shop, Shop]]:
+        """Open two processes; a test that fails lets the handler go, so that they can end."""
+        async with (
+            opened(self.app, url, source=a, worker_ttl=1) as one,
+            opened(self.app, url, source=b, migrate=False, worker_ttl=1) as two,
+        ):
+            try:
+                yield one, two
+            finally:
+                self.end.set()
+
 
 async def a_new_worker(process: Shop, old: int) -> None:
     await process.until(lambda: process.running.runtime.parts.worker != old)
@@ -59,10 +73,7 @@ async def test_at_most_once_in_doubt_and_the_late_completion_counts(url: str) ->
     """Mutants: late completion discarded (a store that settles only what is running); beat revives a closed worker."""
     patient = Patient(AtMostOnce(), stubborn=True)
     source = ListSource()
-    async with (
-        opened(patient.app, url, source=source, worker_ttl=1) as a,
-        opened(patient.app, url, source=ListSource(), migrate=False, worker_ttl=1) as b,
-    ):
+    async with patient.at_work(url, source, ListSource()) as (a, b):
         source.add("orders", Order("slow"))
         await a.until(lambda: patient.tokens)
         old = a.running.runtime.parts.worker
@@ -85,10 +96,7 @@ async def test_at_most_once_cancelled_is_in_doubt_with_its_bytes(url: str) -> No
     """What runs under a worker that was closed is asked to stop; the key is in doubt and keeps its message."""
     patient = Patient(AtMostOnce(), stubborn=False)
     source = ListSource()
-    async with (
-        opened(patient.app, url, source=source, worker_ttl=1) as a,
-        opened(patient.app, url, source=ListSource(), migrate=False, worker_ttl=1),
-    ):
+    async with patient.at_work(url, source, ListSource()) as (a, _):
         source.add("orders", Order("slow"))
         await a.until(lambda: patient.tokens)
         await lapse(a)
@@ -106,10 +114,7 @@ async def test_at_least_once_another_worker_takes_over(url: str) -> None:
     """
     patient = Patient(AtLeastOnce(retry=Backoff(5, first=0)), stubborn=True)
     one, two = ListSource(), ListSource()
-    async with (
-        opened(patient.app, url, source=one, worker_ttl=1) as a,
-        opened(patient.app, url, source=two, migrate=False, worker_ttl=1) as b,
-    ):
+    async with patient.at_work(url, one, two) as (a, b):
         one.add("orders", Order("slow"))
         await a.until(lambda: patient.tokens)
         old = a.running.runtime.parts.worker

@@ -113,7 +113,7 @@ async def test_the_reply_of_a_turn_is_lost(what: str, times: int, ledger: Ledger
 async def test_the_reply_to_commit_is_lost(happened: bool, url: str) -> None:
     """The outcome is asked for on another connection; handlers never run again on a guess.
 
-    Mutant: `seal_and_commit` that takes `CommitUnknown` for a rollback, or for a commit.
+    Mutant: `seal_and_commit` that takes `CommitUnknown` for a commit.
     """
     ledger = Ledger(MODES[0])
     weather, source = Weather(), ListSource()
@@ -165,7 +165,7 @@ async def test_a_call_whose_settle_is_not_answered(url: str, monkeypatch: pytest
 
     weather.lose = away_once_it_has_run
     # nobody beats here (no reconnect), so the time-to-live must outlast the test
-    async with opened(ledger.app, url, wrap=weather.wrap, reconnect=False, worker_ttl=15) as process:
+    async with opened(ledger.app, url, wrap=weather.wrap, worker_ttl=15) as process:
         with pytest.raises(StoreUnavailable):
             await process.running.call(ledger.take, Order("a"))
         weather.lose = lambda verb, args: False
@@ -186,7 +186,7 @@ async def test_the_process_ends_while_a_settle_is_owed(url: str) -> None:
         return False
 
     weather.lose = away_once_it_has_run
-    async with opened(ledger.app, url, wrap=weather.wrap, reconnect=False, worker_ttl=1) as process:
+    async with opened(ledger.app, url, wrap=weather.wrap, worker_ttl=1) as process:
         with pytest.raises(StoreUnavailable):
             await process.running.call(ledger.take, Order("a"))
     async with opened(ledger.app, url, migrate=False, worker_ttl=1) as process:
