@@ -14,7 +14,7 @@ from consumer.errors import SettingsError, StoreUnavailable
 from consumer.stores.redis.address import Address
 from consumer.stores.redis.buckets import meta_key, prefixes
 from consumer.stores.redis.connect import CONNECTIONS, Client, connect
-from consumer.stores.redis.faults import DRIVER, is_stale, settings_fault, store_fault
+from consumer.stores.redis.faults import DRIVER, is_stale, settings_fault, store_fault, unwrapped
 from consumer.stores.redis.scripts import Script
 
 __all__ = ["Calls"]
@@ -166,6 +166,7 @@ class Calls:
             texts = [("EVAL", script.text, *commands[i][2:]) for i in unknown]
             for i, reply in zip(unknown, await self._send(texts), strict=True):
                 replies[i] = reply
+        replies = [unwrapped(reply) for reply in replies]
         if any(isinstance(reply, _ELSEWHERE) for reply in replies):
             await self._look_anew()
         return replies

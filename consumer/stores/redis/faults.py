@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from redis import exceptions
 
 from consumer.errors import ConsumerError, SettingsError, StoreUnavailable
 
-__all__ = ["DRIVER", "HistoryBroken", "is_stale", "one_line", "settings_fault", "store_fault"]
+__all__ = ["DRIVER", "HistoryBroken", "is_stale", "one_line", "settings_fault", "store_fault", "unwrapped"]
 
 DRIVER = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 """Everything that redis-py raises (its cluster client has a family of its own)."""
@@ -32,6 +33,14 @@ _WAIT = {
 }
 """Answers of a server that time, or whoever runs it, mends."""
 
+_INSIDE: dict[str, type[exceptions.ResponseError]] = {
+    "OOM": exceptions.OutOfMemoryError,
+    "READONLY": exceptions.ReadOnlyError,
+    "MISCONF": exceptions.ResponseError,
+    "NOREPLICAS": exceptions.ResponseError,
+}
+_WRAPPED = re.compile(rf"@user_script: *\d+: -({'|'.join(_INSIDE)}) .*")
+
 _ELSEWHERE = (exceptions.ClusterError, exceptions.AskError, exceptions.TryAgainError)
 """A cluster that is changing, or not whole."""
 
@@ -48,6 +57,15 @@ def one_line(error: BaseException) -> str:
     # Redis appends where in the script it was; redis-py the whole command.
     text = re.sub(r" script: [0-9a-f]{40}.*$", "", " ".join(str(error).split()))
     return text[:300] or type(error).__name__
+
+
+def unwrapped(reply: Any) -> Any:
+    """Return a reply; an error that Redis 6.2 wrapped, because it met it inside a script, as what it is."""
+    if type(reply) is exceptions.ResponseError:
+        found = _WRAPPED.search(str(reply))
+        if found is not None:
+            return _INSIDE[found[1]](found[0].partition("-")[2])
+    return reply
 
 
 def is_stale(error: object) -> bool:
