@@ -90,6 +90,7 @@ class Slots:
         self._unanswered: tuple[list[Finished], list[Work], list[Claim]] | None = None
         self._wake = asyncio.Event()
         self._due = True
+        self._taking = False
         self.paused = False
         self.stopping = False
 
@@ -133,7 +134,7 @@ class Slots:
 
     async def idle(self) -> None:
         """Wait until nothing runs and all is settled (handlers that ignore their cancellation apart)."""
-        while self._finished or self._unanswered or self.running > self.stuck:
+        while self._taking or self._finished or self._unanswered or self.running > self.stuck:
             await self._parts.clock.sleep(0.02)
 
     def claim_anew(self) -> None:
@@ -258,11 +259,15 @@ class Slots:
         self._due = False
         running = Counter(slot.work.handler.name for slot in self._slots.values())
         any_taken = False
-        for names, limit in self._shares(running, free):
-            taken = await self._parts.arrivals.due(self._parts.worker, names, limit)
-            self._start([begun for entry in taken if (begun := await self._begin(entry)) is not None])
-            any_taken = any_taken or bool(taken)
-            self._due = self._due or len(taken) >= limit
+        self._taking = True
+        try:
+            for names, limit in self._shares(running, free):
+                taken = await self._parts.arrivals.due(self._parts.worker, names, limit)
+                self._start([begun for entry in taken if (begun := await self._begin(entry)) is not None])
+                any_taken = any_taken or bool(taken)
+                self._due = self._due or len(taken) >= limit
+        finally:
+            self._taking = False
         return any_taken
 
     def _shares(self, running: Counter[str], free: int) -> list[tuple[list[str], int]]:
