@@ -13,10 +13,10 @@ ARGS   ?=
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check fmt coverage mutants bench services lock clean
+.PHONY: help venv demo test check fmt coverage mutants bench services lock clean deploy-check deploy-test image
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: $(VENV)/.runtime ## the example application, start to end, with no servers
 	$(BIN)/python -m handlers.demo $(ARGS)
@@ -42,6 +42,18 @@ mutants: $(VENV)/.dev ## break the code on purpose; every break must fail a test
 
 bench: $(VENV)/.dev ## measure
 	$(BIN)/python -m bench $(ARGS)
+
+deploy-check: ## chart, image and alerts, checked without a cluster (first time: builds its tools, 5 minutes)
+	@deploy/tools/get.sh check
+	@.cache/tools/venv/bin/python deploy/tools/check.py
+
+deploy-test: ## install, upgrade, roll back and uninstall the chart on a real API server (first time: 15 minutes)
+	@deploy/tools/get.sh cluster
+	@deploy/tools/cluster_test.sh
+
+image: ## build the image, on a base of our own where there is no registry, and try it
+	@deploy/image/build.sh
+	@deploy/image/try.sh
 
 services: $(VENV)/.dev ## fetch Kafka, PostgreSQL and Redis ahead of the first test run
 	$(BIN)/python -m tests.services fetch
