@@ -8,6 +8,7 @@ from consumer.cli.accept_history import accept_history
 from consumer.cli.check import check
 from consumer.cli.explain import explain
 from consumer.cli.inbox import inbox
+from consumer.cli.ingest import ingest
 from consumer.cli.migrate import migrate
 from consumer.cli.outbox import outbox
 from consumer.cli.publish import publish
@@ -17,7 +18,7 @@ from consumer.cli.try_ import try_
 
 __all__ = ["main"]
 
-_VERBS = (run, relay, migrate, publish, check, explain, try_, inbox, outbox, accept_history)
+_VERBS = (run, ingest, relay, migrate, publish, check, explain, try_, inbox, outbox, accept_history)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -18,6 +18,8 @@ from consumer.cli.options import connection_options
 from consumer.cli.output import say
 from consumer.cli.serving import serve
 from consumer.cli.signals import Signals, end_now, end_with_stdin
+from consumer.errors import SettingsError
+from consumer.http.server import address_of
 from consumer.settings import Settings, redacted
 
 __all__ = ["run"]
@@ -34,6 +36,7 @@ __all__ = ["run"]
 )
 @click.option("--processes", type=int, metavar="N", help="Worker processes; what dies is started again.")
 @click.option("--relay/--no-relay", default=True, help="Publish the outbox too, or leave it to others.")
+@click.option("--ingest", metavar="HOST:PORT", help="Serve HTTP and webhooks in the same process.")
 @click.option(
     "--worker-ttl", type=float, metavar="S", help="Seconds without a sign of life until others adopt."
 )
@@ -56,6 +59,7 @@ def run(
     instance: str | None,
     processes: int | None,
     relay: bool,
+    ingest: str | None,
     worker_ttl: float | None,
     grace: float | None,
     slots: int | None,
@@ -82,19 +86,30 @@ def run(
     if supervised:
         end_with_stdin()
     loaded = load_app(app)
+    address = None if ingest is None else address_of(ingest)
+    if settings.processes > 1 and address is not None:
+        raise SettingsError("--ingest: one port has one process; run `consumer ingest` beside --processes")
     if settings.processes > 1:
         loaded.handlers.check()
         raise click.exceptions.Exit(supervise(context, loaded, settings, say, _ready_line(loaded, settings)))
     with migrate_hint(app, store):
-        asyncio.run(_main(loaded, settings, relay=relay))
+        asyncio.run(_main(loaded, settings, relay=relay, ingest=address))
 
 
-async def _main(app: App, settings: Settings, *, relay: bool) -> None:
+async def _main(app: App, settings: Settings, *, relay: bool, ingest: tuple[str, int] | None) -> None:
     signals = Signals(settings.grace)
     signals.install()
     looking = sys.stdout.isatty()
     watcher = Watcher(say if looking else None, log=not (looking and sys.stderr.isatty()))
-    clean = await serve(app, settings, signals, watcher, lambda: say(_ready_line(app, settings)), relay=relay)
+    clean = await serve(
+        app,
+        settings,
+        signals,
+        watcher,
+        lambda: say(_ready_line(app, settings)),
+        relay=relay,
+        ingest=ingest,
+    )
     if not clean:
         # Not by returning: the event loop would wait for the handler that does not end.
         end_now(Code.FAILED)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
-from consumer.app import App
+from consumer.app import App, Running
 from consumer.cli.signals import Signals
 from consumer.errors import BrokerUnavailable, StoreUnavailable
+from consumer.http.server import listening
 from consumer.path.parts import Observer
 from consumer.settings import Settings
 
@@ -31,6 +33,7 @@ async def serve(
     *,
     consume: bool = True,
     relay: bool = True,
+    ingest: tuple[str, int] | None = None,
 ) -> bool:
     """Consume, relay, or both, until a signal asks for the end.
 
@@ -44,6 +47,7 @@ async def serve(
         ready: called once, when it has begun.
         consume: feed the handlers.
         relay: pass the outbox on.
+        ingest: host and port of an HTTP server to run in the same process.
 
     Returns:
         Whether everything in hand had ended.
@@ -54,7 +58,7 @@ async def serve(
     """
     pause = FIRST_PAUSE
     while not signals.stopping.is_set():
-        life = _Life(app, settings, signals, observer, ready, consume=consume, relay=relay)
+        life = _Life(app, settings, signals, observer, ready, consume=consume, relay=relay, ingest=ingest)
         try:
             return await life.lead()
         except (StoreUnavailable, BrokerUnavailable) as fault:
@@ -82,6 +86,7 @@ class _Life:
         *,
         consume: bool,
         relay: bool,
+        ingest: tuple[str, int] | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
@@ -90,6 +95,7 @@ class _Life:
         self._ready = ready
         self._consume = consume
         self._relay = relay
+        self._ingest = ingest
         self.started = False
 
     async def lead(self) -> bool:
@@ -111,9 +117,26 @@ class _Life:
             self._settings, consume=self._consume, relay=self._relay, observer=self._observer
         ) as running:
             self.started = True
-            self._ready()
-            await self._until_the_end(running.runtime.failed())
+            async with self._listening(running):
+                self._ready()
+                await self._until_the_end(running.runtime.failed())
         return running.clean
+
+    @asynccontextmanager
+    async def _listening(self, running: Running) -> AsyncIterator[None]:
+        """Serve HTTP too, where that was asked for; its requests end before the worker does."""
+        if self._ingest is None:
+            yield
+            return
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Running]:
+            yield running
+
+        service = self._app.serving(opened)
+        host, port = self._ingest
+        async with service.lifespan(), listening(service, host, port, grace=self._settings.grace):
+            yield
 
     async def _until_the_end(self, failed: Coroutine[Any, Any, None]) -> None:
         stop = asyncio.create_task(self._signals.stopping.wait())

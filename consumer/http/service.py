@@ -28,7 +28,9 @@ KNOWN_FOR = 1.0
 
 
 class Opened(Protocol):
-    """What the service serves: an opened app."""
+    """What the service serves: an opened app. `clean`, at its end: everything in hand had ended."""
+
+    clean: bool
 
     @property
     def desk(self) -> Desk:
@@ -50,6 +52,9 @@ class Service:
         ways: endpoints, webhooks and plain routes.
         opener: opens the app.
         described: the OpenAPI document.
+
+    Attributes:
+        clean: after the end: everything in hand had ended.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Service:
         self._stop = asyncio.Event()
         self._asked_at = -KNOWN_FOR
         self._answers = False
+        self.clean = True
         self._edge = Edge(self._routed)
         self._router = _router([*ways, *self._own()])
 
@@ -114,6 +120,11 @@ class Service:
         if life is not None:
             await life
 
+    async def failed(self) -> None:
+        """Wait until the app is closed; where nobody has asked for it, raise what has ended it."""
+        if self._life is not None:
+            await asyncio.shield(self._life)
+
     async def ready(self) -> bool:
         """Whether requests can be taken now: opened, alive, and the store answers."""
         desk = None if self._opened is None else self._opened.desk
@@ -136,6 +147,7 @@ class Service:
                     pause = FIRST_PAUSE
                     await self._stop.wait()
                     await opened.desk.idle()
+                self.clean = opened.clean
             except (StoreUnavailable, BrokerUnavailable) as fault:
                 _log.warning("not ready, trying again in %g s: %s", pause, fault)
             finally:

@@ -1,0 +1,92 @@
+"""`consumer ingest APP`: takes HTTP requests and webhooks; landed messages are the workers' to run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import click
+
+from consumer.app import App
+from consumer.cli.exits import Code, guarded, migrate_hint
+from consumer.cli.loading import load_app
+from consumer.cli.logs import configure
+from consumer.cli.options import connection_options
+from consumer.cli.output import say
+from consumer.cli.signals import Signals, end_now
+from consumer.http.server import listening
+from consumer.http.service import Service
+from consumer.settings import Settings, redacted
+
+__all__ = ["ingest"]
+
+ASK_EVERY = 0.1
+"""Seconds between looks at whether it can accept already."""
+
+
+@click.command()
+@click.argument("app")
+@connection_options()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0: a free one."
+)
+@click.option(
+    "--worker-ttl", type=float, metavar="S", help="Seconds without a sign of life until others adopt."
+)
+@click.option(
+    "--grace", type=float, metavar="S", help="Seconds that a shutdown waits for requests under way."
+)
+@click.option("--log", type=click.Choice(["human", "json"]), help="Log format; default: human on a terminal.")
+@guarded
+def ingest(
+    *,
+    app: str,
+    store: str | None,
+    broker: str | None,
+    config: str | None,
+    host: str,
+    port: int,
+    worker_ttl: float | None,
+    grace: float | None,
+    log: str | None,
+) -> None:
+    """Serve endpoints, webhooks, /readyz, /livez and /openapi.json until SIGTERM; then finish what is under way.
+
+    An endpoint runs its handler here; what a webhook lands is run by workers (`consumer run`), which publish, too.
+    Prints one line that starts with `ready` when it can accept. While the store is away it answers 503.
+    """
+    settings = Settings.load(config, store=store, broker=broker, worker_ttl=worker_ttl, grace=grace, log=log)
+    configure(settings.log, settings.log_level)
+    loaded = load_app(app)
+    with migrate_hint(app, store):
+        asyncio.run(_main(loaded, settings, host, port))
+
+
+async def _main(app: App, settings: Settings, host: str, port: int) -> None:
+    signals = Signals(settings.grace)
+    signals.install()
+    service = app.asgi(settings)
+    async with service.lifespan(), listening(service, host, port, grace=settings.grace) as address:
+        line = (
+            f"ready {app.name}: http://{address}, {len(app.handlers.endpoints)} endpoints,"
+            f" {len(app.handlers.webhooks)} webhooks, store {redacted(settings.store)}, pid {os.getpid()}"
+        )
+        saying = asyncio.create_task(_say_when_ready(service, line))
+        stopping = asyncio.create_task(signals.stopping.wait())
+        broken = asyncio.create_task(service.failed())
+        try:
+            await asyncio.wait({stopping, broken}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            saying.cancel()
+            stopping.cancel()
+            broken.cancel()
+    if not service.clean:
+        # Not by returning: the event loop would wait for the handler that does not end.
+        end_now(Code.FAILED)
+
+
+async def _say_when_ready(service: Service, line: str) -> None:
+    while not await service.ready():  # noqa: ASYNC110 - a store tells nobody when it is back
+        await asyncio.sleep(ASK_EVERY)
+    say(line)

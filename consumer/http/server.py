@@ -1,0 +1,113 @@
+"""Serving an ASGI application by uvicorn, under limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from consumer.errors import SettingsError
+from consumer.http.answer import App
+from consumer.http.guard import Guarded, Limits
+
+__all__ = ["address_of", "listening"]
+
+KEEP_ALIVE = 5
+"""Seconds that an idle connection stays open."""
+
+LARGEST_READ = 1024 * 1024
+"""Bytes that the parser may hold of an unfinished head: above what one read brings, so that the guard is asked first."""
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """Return host and port of `127.0.0.1:8080`, `[::1]:8080` or `:8080` (every address).
+
+    Raises:
+        SettingsError: it is none.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65_535:
+        raise SettingsError(f"{text!r}: write HOST:PORT, as in 127.0.0.1:8080")
+    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - as was asked
+
+
+@asynccontextmanager
+async def listening(
+    app: App, host: str, port: int, *, grace: float, limits: Limits | None = None
+) -> AsyncIterator[str]:
+    """Serve `app` for as long as the block lasts; its lifespan is the caller's. At the end requests under way are finished.
+
+    Args:
+        app: what is served.
+        host, port: where; port 0 takes a free one.
+        grace: seconds that the end waits for requests.
+        limits: of connections and heads.
+
+    Yields:
+        The address: `127.0.0.1:8080`.
+
+    Raises:
+        SettingsError: nobody can listen there, or uvicorn is not installed.
+    """
+    try:
+        import h11  # noqa: PLC0415 - only who serves HTTP needs it
+        import uvicorn  # noqa: PLC0415
+        from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise SettingsError("serving HTTP needs uvicorn: pip install 'idempotent-consumer[http]'") from None
+    guarded = Guarded(limits or Limits())
+
+    def protocol(**given: Any) -> asyncio.Protocol:
+        inner = H11Protocol(**given)
+        return guarded.guard(inner, lambda: inner.conn.their_state is h11.IDLE)
+
+    bound = _bound(host, port)
+    made: Any = protocol
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=made,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=max(1, round(grace)),
+            h11_max_incomplete_event_size=LARGEST_READ,
+        )
+    )
+    # Signals are the command's: it ends the worker and the server together.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    serving = asyncio.create_task(server.serve(sockets=[bound]), name="http")
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(0.01)
+        yield f"{shown}:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen(2048)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as fault:
+        raise SettingsError(f"cannot listen on {host}:{port}: {fault.strerror or fault}") from None
+    bound.setblocking(False)  # noqa: FBT003 - its only parameter
+    return bound
