@@ -14,7 +14,7 @@ from consumer.path.endings import ending_of_settle, fenced, running_elsewhere, s
 from consumer.path.held import endings_of_held
 from consumer.path.keying import claim_of
 from consumer.path.parts import Attempt, Ending, Parts, Work
-from consumer.path.sealing import seal_and_commit
+from consumer.path.sealing import flush, seal_and_commit
 from consumer.path.turning import turn
 from consumer.rules.modes import Outcome
 
@@ -65,7 +65,7 @@ async def _in_transaction(parts: Parts, work: Work, won: Won) -> tuple[Verdict, 
             await group.rollback()
             # Also where the store failed beneath it: if it answers the settle, it was this handler who lost the connection.
             return verdict, None
-        await writes.flush(group)
+        await flush(group, writes)
         settle = settle_of(work, won, verdict, parts.router)
         await seal_and_commit(group, [settle])
     except GroupFault as fault:

@@ -8,12 +8,21 @@ import msgspec
 
 from consumer.declare.tx import Writes
 from consumer.entry import Answer, Claim, Held, Kind, Settle, Settled, State, Won
-from consumer.errors import Conflict, ConsumerError, Contended, Dead, GroupFault, InDoubt, InFlight
+from consumer.errors import (
+    Conflict,
+    ConsumerError,
+    Contended,
+    Dead,
+    GroupFault,
+    InDoubt,
+    InFlight,
+    StoreUnavailable,
+)
 from consumer.path.attempt import Verdict, attempt
 from consumer.path.endings import ending_of_answer, ending_of_settle, settle_of
 from consumer.path.keying import claim_of
 from consumer.path.parts import Ending, Parts, Work
-from consumer.path.sealing import seal_and_commit
+from consumer.path.sealing import flush, seal_and_commit
 from consumer.path.turning import turn
 from consumer.rules.modes import MODES, Outcome
 
@@ -121,7 +130,7 @@ async def _in_one_commit(parts: Parts, work: Work) -> Called:
         verdict = await attempt(parts, work, answer, group=group, writes=writes)
         settle = settle_of(work, answer, verdict, parts.router)
         if verdict.outcome is Outcome.RETURNED:
-            await writes.flush(group)
+            await flush(group, writes)
             await seal_and_commit(group, [settle])
             return _told(parts, work, answer, verdict, settle)
         await group.rollback()
@@ -129,6 +138,11 @@ async def _in_one_commit(parts: Parts, work: Work) -> Called:
         await group.rollback()
         reason = f"the key is being worked on ({fault})"
         return Called(Ending(State.RUNNING, ack=False, duplicate=True, reason=reason), fault)
+    except GroupFault as fault:
+        await group.rollback()
+        if isinstance(fault.__cause__, StoreUnavailable):
+            raise fault.__cause__ from None  # the caller is told to come back; nothing has happened
+        raise
     except BaseException:
         await group.rollback()
         raise

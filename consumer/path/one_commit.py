@@ -23,7 +23,7 @@ from consumer.path.held import endings_of_held
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Ending, Parts, Work
 from consumer.path.revive import revive, revive_taken
-from consumer.path.sealing import seal_and_commit
+from consumer.path.sealing import flush, seal_and_commit
 from consumer.ports.inbox import Group
 
 __all__ = ["TIME_BOX", "run_due", "run_due_alone", "run_group"]
@@ -157,7 +157,7 @@ async def _run_won(
         won = [(i, answer) for i in chunk if isinstance(answer := answers[i], Won)]
         for (i, answer), verdict in zip(won, await _verdicts(parts, group, works, won, writes), strict=True):
             ran.append(_Ran(i, answer, verdict, settle_of(works[i], answer, verdict, parts.router)))
-    await writes.flush(group)
+    await flush(group, writes)
     return ran, left
 
 

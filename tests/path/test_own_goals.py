@@ -34,7 +34,8 @@ async def test_one_that_cancels_its_own_task(mode: Any, url: str) -> None:
     assert states == {"a": "done", "bad": bad, "c": "done", "later": "done"}
 
 
-async def test_one_that_closes_its_connection(postgres_url: str) -> None:
+@pytest.mark.parametrize("goes_on", [True, False], ids=["goes on", "returns"])
+async def test_one_that_closes_its_connection(postgres_url: str, goes_on: bool) -> None:
     """Mutant: a store that fails beneath a handler counts no attempt (then it is tried for ever)."""
     app = App("shop")
 
@@ -42,6 +43,8 @@ async def test_one_that_closes_its_connection(postgres_url: str) -> None:
     async def take(order: Order, tx: Tx) -> None:
         if order.do == "raise":
             await tx.driver.close()
+            if not goes_on:
+                return
         await tx.execute("insert into effects (id) values ($1)", order.id)
 
     async with opened(app, postgres_url) as process:
