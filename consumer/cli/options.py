@@ -40,7 +40,7 @@ def not_blank(ctx: click.Context, param: click.Parameter, value: str) -> str:
 _STORE = click.option(
     "--store",
     metavar="URL",
-    help="sqlite:///file, postgresql://user@host/db, memory:; default: CONSUMER_STORE.",
+    help="sqlite:///file, postgresql://user@host/db, redis://host/0, memory:; default: CONSUMER_STORE.",
 )
 _BROKER = click.option(
     "--broker", metavar="URL", help="kafka://host:port[,host:port] or embedded:; default: CONSUMER_BROKER."

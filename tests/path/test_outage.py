@@ -86,13 +86,12 @@ async def test_the_store_is_away_for_a_while(ledger: Ledger, url: str) -> None:
 
 @pytest.mark.parametrize("times", [1, 4])
 @pytest.mark.parametrize("what", ["claims", "settles"])
+@pytest.mark.parametrize("ledger", MODES[1:], indirect=True, ids=lambda mode: type(mode).__name__)
 async def test_the_reply_of_a_turn_is_lost(what: str, times: int, ledger: Ledger, url: str) -> None:
     """It has happened, and nobody was told: asked again (more often than one turn does), it is answered as before.
 
     Mutant: claim without nonce (`claim_of`: another one in every repetition; or `judge` that knows no nonce).
     """
-    if ledger.in_transaction:
-        pytest.skip("groups have no turn")
     weather, source = Weather(), ListSource()
 
     def lose(verb: str, args: tuple[Any, ...]) -> bool:
