@@ -21,6 +21,7 @@ from consumer.entry import Entry, State
 from consumer.message import Headers, Outgoing
 from consumer.operate.explain import crash_of, promise_of
 from consumer.operate.shown import key_text
+from consumer.path.keying import in_transaction
 from consumer.rules.keys import BadKey
 
 __all__ = ["try_"]
@@ -75,6 +76,12 @@ def _report(handler: Handler, ended: Trialled, *, killed: bool) -> None:
         click.echo("    entry         none")
         return
     _report_entry(entry)
+    if entry.attempts and ended.starts > entry.attempts and in_transaction(handler):
+        uncounted = ended.starts - entry.attempts
+        click.echo(
+            f"    not counted   {uncounted} start{'' if uncounted == 1 else 's'} in a group that was rolled back: "
+            "no attempt, nothing of it has happened"
+        )
     if killed:
         click.echo(f"    a crash is    {crash_of(handler)}")
     if entry.state not in {State.DONE, State.DEAD, State.IN_DOUBT}:

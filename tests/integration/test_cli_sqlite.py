@@ -381,6 +381,8 @@ def test_try_shows_what_the_mode_makes_of_a_kill(shop, topic, value, starts, sta
         return
     assert "started       1 time\n" in first
     assert "state         done" in first
+    assert "not counted" not in first
+    assert ("1 start in a group that was rolled back" in killed) == (starts == 2)
     assert f"started       {starts} time" in killed
     assert f"state         {state}" in killed
 
