@@ -80,10 +80,14 @@ async def a_lost_complete_sends_and_lands_nothing(backend: Backend) -> None:
     """Outgoing messages and landings share the settle's fate."""
     here = await process(backend)
     win = await here.win(claim())
-    lost = end(claim(), win.token + 1, Kind.COMPLETE, outgoing=[outgoing("no")], landings=[landing("no")])
-    fine = end(claim("none"), win.token, Kind.COMPLETE, outgoing=[outgoing("no")], landings=[landing("no")])
-    assert await here.settle(lost) is Settled.LOST
-    assert await here.settle(fine) is Settled.LOST
+    for wish, token in ((claim(), win.token + 1), (claim("none"), win.token)):
+        for sent, landed in (
+            ([outgoing("no")], [landing("no")]),
+            ([outgoing("no")], []),
+            ([], [landing("no")]),
+        ):
+            lost = end(wish, token, Kind.COMPLETE, outgoing=sent, landings=landed)
+            assert await here.settle(lost) is Settled.LOST
     assert await here.sent_out() == []
     assert await here.seen(landing("no")) is None
 
