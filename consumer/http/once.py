@@ -161,9 +161,7 @@ class Once:
             return None
         if not await desk.answers():
             return problem("store-unavailable")
-        return problem(
-            "key-expired", "it may have been done and forgotten: find out before you send it anew", status=409
-        )
+        return problem("key-expired", "it may have been done and forgotten: find out before you send it anew")
 
     async def _asked(self, desk: Desk, work: Work, capture: Capture) -> Answer | Pairs:
         """Return the answer; or, where it is the application's own, the header fields to add to it."""

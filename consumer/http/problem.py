@@ -46,6 +46,7 @@ PROBLEMS: Mapping[str, Problem] = {
         409, "A request is outstanding for this Idempotency-Key", retryable=True, after=AGAIN_SOON
     ),
     "outcome-unknown": Problem(409, "The outcome of an earlier attempt is not known"),
+    "key-expired": Problem(409, "Idempotency-Key is older than what is remembered"),
     "response-not-stored": Problem(409, "The operation was done, and its response was not kept"),
     "too-large": Problem(413, "The body is too large"),
     "encoding": Problem(415, "Content-Encoding is not supported"),
