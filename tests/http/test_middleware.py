@@ -1,0 +1,495 @@
+"""`Idempotency` around a bare ASGI application, on every store: once per key, and what everybody else is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pytest
+
+from consumer.entry import State
+from consumer.http import BadRequest, Policy, Unauthenticated
+from tests.http.guardkit import PATIENCE, Bank, Reply, guarding, prepared
+
+STORES = ["memory", "sqlite", "postgres", "redis"]
+
+
+@pytest.fixture(params=STORES)
+async def url(request, tmp_path):
+    match request.param:
+        case "sqlite":
+            return await prepared(f"sqlite:///{tmp_path}/shop.db")
+        case "postgres":
+            return await prepared(await _fresh(request, "postgres"))
+        case "redis":
+            return await prepared(await _fresh(request, "redis"))
+    return "memory:"
+
+
+async def _fresh(request: Any, service: str) -> str:
+    return await request.getfixturevalue(f"{service}_service").fresh_database()
+
+
+@pytest.fixture
+async def bank() -> Bank:
+    return Bank()
+
+
+# -------------------------------------------------------------------------------------------- once, on every store
+
+
+async def test_the_second_request_replays_the_first_response(bank, url):
+    bank.headers += [(b"Set-Cookie", b"session=1"), (b"WWW-Authenticate", b"Basic"), (b"X-Request-Id", b"7")]
+    async with guarding(bank, url) as client:
+        first = await client.send("k1", b'{"amount":1}')
+        second = await client.send("k1", b'{"amount":1}')
+    assert bank.runs == 1
+    assert (first.status, first.body) == (second.status, second.body) == (201, b'{"payment":1}')
+    assert (first.replayed, second.replayed) == (False, True)
+    assert first.headers["set-cookie"] == "session=1"
+    for name in ("set-cookie", "www-authenticate", "x-request-id"):
+        assert name in first.headers
+        assert name not in second.headers
+    assert second.headers["content-type"] == "application/json"
+    assert second.headers["location"] == "/payments/1"
+    assert second.headers["content-length"] == "13"
+
+
+async def test_both_say_when_the_key_expires(bank, url):
+    async with guarding(bank, url, retention=timedelta(days=3)) as client:
+        dates = [(await client.send("k1")).headers["idempotency-key-expires"] for _ in range(2)]
+    assert dates[0] == dates[1]
+    assert parsedate_to_datetime(dates[0]).timestamp() == pytest.approx(time.time() + 3 * 86_400, abs=60)
+
+
+async def test_of_sixty_four_at_once_one_reaches_the_application(bank, url):
+    async with guarding(bank, url, wait=10) as client:
+        held = [asyncio.create_task(client.send("k1", path="/wait")) for _ in range(64)]
+        await bank.entered.wait()
+        bank.leave.set()
+        replies = await asyncio.gather(*held)
+    assert bank.runs == 1
+    assert {(reply.status, reply.body) for reply in replies} == {(201, b'{"payment":1}')}
+    assert sum(not reply.replayed for reply in replies) == 1
+
+
+@pytest.mark.parametrize("url", STORES[1:], indirect=True)
+async def test_two_processes_that_want_a_key_at_once_run_it_once(bank, url):
+    async with guarding(bank, url, wait=10) as one, guarding(bank, url, wait=10) as other:
+        held = [asyncio.create_task(c.send("k1", path="/wait")) for c in (one, other) for _ in range(8)]
+        await bank.entered.wait()
+        assert (await other.send("k1", b"other", path="/wait")).code == "payload-mismatch"
+        bank.leave.set()
+        replies = await asyncio.gather(*held)
+    assert bank.runs == 1
+    assert {(reply.status, reply.body) for reply in replies} == {(201, b'{"payment":1}')}
+
+
+async def test_another_payload_under_the_same_key_is_refused(bank, url):
+    async with guarding(bank, url) as client:
+        await client.send("k1", b"one", query=b"a=1")
+        assert (await client.send("k1", b"two", query=b"a=1")).code == "payload-mismatch"
+        assert (await client.send("k1", b"one", query=b"a=2")).code == "payload-mismatch"
+        assert (await client.send("k1", b"one", query=b"a=1")).replayed
+        assert [entry.state for entry in await client.entries()] == [State.DONE]
+    assert bank.runs == 1
+
+
+async def test_what_the_application_raises_is_raised_once_and_then_in_doubt(bank, url):
+    async with guarding(bank, url) as client:
+        with pytest.raises(ValueError, match="^broken$"):
+            await client.send("k1", path="/raise")
+        again = await client.send("k1", path="/raise")
+        [entry] = await client.entries()
+    assert (again.status, again.code) == (409, "outcome-unknown")
+    assert "retry-after" not in again.headers
+    assert (entry.state, entry.reason) == (State.IN_DOUBT, "ValueError: broken")
+    assert bank.runs == 1
+
+
+@pytest.mark.parametrize("word", ["not-done", "done", "dead"])
+async def test_a_doubt_ends_as_somebody_says(word, bank, url):
+    async with guarding(bank, url) as client:
+        with pytest.raises(ValueError, match="broken"):
+            await client.send("k1", path="/raise")
+        await client.resolve(word)
+        if word == "not-done":
+            with pytest.raises(ValueError, match="broken"):
+                await client.send("k1", path="/raise")
+        else:
+            reply = await client.send("k1", path="/raise")
+            assert reply.code == {"done": "response-not-stored", "dead": "rejected"}[word]
+            assert reply.replayed
+    assert bank.runs == (2 if word == "not-done" else 1)
+
+
+async def test_a_doubt_resolved_with_a_response_is_replayed_as_that(bank, url):
+    async with guarding(bank, url) as client:
+        with pytest.raises(ValueError, match="broken"):
+            await client.send("k1", path="/raise")
+        await client.resolve(
+            "done", b'{"status":201,"headers":[["content-type","text/plain"]],"text":"paid"}'
+        )
+        reply = await client.send("k1", path="/raise")
+    assert (reply.status, reply.body, reply.headers["content-type"]) == (201, b"paid", "text/plain")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 409, 422, 429, 503])
+async def test_a_status_that_says_not_begun_frees_the_key(status, bank, url):
+    bank.status = status
+    async with guarding(bank, url) as client:
+        first = await client.send("k1", b"wrong")
+        assert await client.entries() == []
+        bank.status = 201
+        second = await client.send("k1", b"right")
+    assert (first.status, first.replayed) == (status, False)
+    assert "idempotency-key-expires" not in first.headers
+    assert (second.status, second.replayed, bank.runs) == (201, False, 2)
+
+
+@pytest.mark.parametrize("status", [200, 204, 303, 402, 404, 500, 502])
+async def test_every_other_status_is_the_result(status, bank):
+    bank.status = status
+    if status == 204:
+        bank.answer = b""
+    async with guarding(bank) as client:
+        first, second = await client.send("k1"), await client.send("k1")
+    assert (first.status, second.status, bank.runs) == (status, status, 1)
+    assert first.body == second.body
+    assert second.replayed
+
+
+@pytest.mark.parametrize("answer", [b"\x89PNG\r\n\x00\xff", "päivää \u0000 \U0001f4b0".encode(), b""])
+async def test_a_body_is_replayed_byte_for_byte(answer, bank, url):
+    bank.answer = answer
+    async with guarding(bank, url) as client:
+        assert [(await client.send("k1")).body for _ in range(2)] == [answer, answer]
+
+
+# --------------------------------------------------------------------------------------------- who passes, and who not
+
+
+async def test_methods_that_are_idempotent_by_themselves_pass(bank):
+    async with guarding(bank) as client:
+        for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE"):
+            for _ in range(2):
+                assert (await client.send("k1", method=method)).status == 201
+        assert await client.entries() == []
+    assert bank.runs == 10
+
+
+async def test_a_route_is_required_optional_or_off(bank):
+    routes = {"POST /need": "required", "POST /free/{any}": "off", "DELETE /need": "optional"}
+    async with guarding(bank, routes=routes) as client:
+        assert (await client.send(path="/need")).code == "key-missing"
+        assert bank.runs == 0
+        for path, method, replayed in (
+            ("/need", "POST", True),
+            ("/need", "DELETE", True),
+            ("/free/7", "POST", False),
+            ("/other", "POST", True),
+            ("/other", "PATCH", True),
+        ):
+            await client.send("k1", path=path, method=method)
+            assert (await client.send("k1", path=path, method=method)).replayed is replayed, (method, path)
+        for _ in range(2):
+            assert not (await client.send(path="/other")).replayed
+        assert {entry.handler for entry in await client.entries()} == {
+            "POST /need",
+            "DELETE /need",
+            "POST *",
+            "PATCH *",
+        }
+
+
+async def test_a_key_is_of_one_route_and_its_parameters_are_payload(bank):
+    routes = {"POST /accounts/{account}/payments": "required", "POST /refunds": "required"}
+    async with guarding(bank, routes=routes) as client:
+        await client.send("k1", path="/accounts/a/payments")
+        assert (await client.send("k1", path="/accounts/b/payments")).code == "payload-mismatch"
+        assert not (await client.send("k1", path="/refunds")).replayed
+
+
+async def test_the_prefix_that_an_application_is_served_under_is_no_part_of_a_route(bank):
+    async with guarding(bank, routes={"POST /payments": "required"}) as client:
+        await client.send("k1", path="/v1/payments", root_path="/v1")
+        assert (await client.send("k1", path="/payments")).replayed
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        (b"", "key-malformed"),
+        (b'""', "key-malformed"),
+        (b'"open', "key-malformed"),
+        (b"a b", "key-malformed"),
+        (b"a,b", "key-malformed"),
+        (b"\xe9", "key-malformed"),
+        (b"x" * 256, "key-malformed"),
+        ([b"a", b"a"], "key-malformed"),
+    ],
+)
+async def test_what_is_no_key_is_refused_and_nothing_runs(key, code, bank):
+    async with guarding(bank) as client:
+        reply = await client.send(key)
+        assert (reply.status, reply.code) == (400, code)
+        assert await client.entries() == []
+    assert bank.runs == 0
+
+
+async def test_quoted_and_bare_are_one_key(bank):
+    async with guarding(bank) as client:
+        await client.send(b"k1")
+        assert (await client.send(b'"k1"')).replayed
+        assert (await client.send(b'"k1";v=1')).replayed
+        assert (await client.send(b"x" * 255)).status == 201
+
+
+async def test_tenants_share_no_keys(bank):
+    async def tenant(request):
+        name = request.headers.get("x-tenant")
+        if name is None:
+            raise Unauthenticated("send X-Tenant")
+        if name == "bad":
+            raise BadRequest("no such tenant", code="unknown-tenant")
+        if name == "broken":
+            raise ZeroDivisionError
+        return name
+
+    async with guarding(bank, tenant=tenant) as client:
+        for name in ("a", "b"):
+            assert not (await client.send("k1", headers={"X-Tenant": name})).replayed
+        assert (await client.send("k1", headers={"X-Tenant": "a"})).replayed
+        assert (await client.send("k1")).status == 401
+        assert (await client.send("k1", headers={"X-Tenant": "bad"})).code == "unknown-tenant"
+        assert (await client.send("k1", headers={"X-Tenant": "x" * 65})).code == "invalid-tenant"
+        assert (await client.send("k1", headers={"X-Tenant": ""})).status == 401
+        assert (await client.send("k1", headers={"X-Tenant": "broken"})).code == "failed"
+    assert bank.runs == 2
+
+
+async def test_a_tenant_may_be_what_an_outer_middleware_has_found(bank):
+    async with guarding(bank, tenant=lambda request, scope: scope["user"]) as client:
+        assert not (await client.send("k1", user="ada")).replayed
+        assert not (await client.send("k1", user="bob")).replayed
+        assert (await client.send("k1", user="ada")).replayed
+
+
+async def test_a_tenant_sees_what_its_path_holds(bank):
+    seen: list[str] = []
+
+    def tenant(request):
+        seen.append(request.path_params["account"])
+        return seen[-1]
+
+    async with guarding(bank, tenant=tenant, routes={"POST /{account}/pay": "required"}) as client:
+        await client.send("k1", path="/ada/pay")
+        [entry] = await client.entries()
+    assert (seen, entry.tenant) == (["ada"], "ada")
+
+
+async def test_a_body_that_is_too_large_is_refused_and_one_that_is_not_arrives_whole(bank):
+    async with guarding(bank, largest_body=200_000) as client:
+        assert (await client.send("k1", b"x" * 200_001)).code == "too-large"
+        assert (await client.send("k1", b"x" * 200_000)).status == 201
+        assert (await client.send("k2", headers={"Content-Length": "200001"})).code == "too-large"
+    assert bank.bodies == [b"x" * 200_000]
+
+
+async def test_a_compressed_body_is_the_applications_business(bank):
+    async with guarding(bank) as client:
+        headers = {"Content-Encoding": "gzip"}
+        await client.send("k1", b"\x1f\x8b", headers=headers)
+        assert (await client.send("k1", b"\x1f\x8b", headers=headers)).replayed
+
+
+async def test_a_client_that_leaves_before_its_body_is_whole_starts_nothing(bank):
+    async with guarding(bank) as client:
+
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            raise AssertionError(message)
+
+        headers = [(b"idempotency-key", b"k1")]
+        scope = {"type": "http", "method": "POST", "path": "/p", "headers": headers, "query_string": b""}
+        await client.asgi(scope, receive, send)
+        assert await client.entries() == []
+    assert bank.runs == 0
+
+
+# ------------------------------------------------------------------------------------- running, in doubt, out of reach
+
+
+async def test_a_running_key_is_waited_for_and_then_told_of(bank):
+    async with guarding(bank, wait=0.2) as client:
+        first = asyncio.create_task(client.send("k1", path="/wait"))
+        await bank.entered.wait()
+        began = time.monotonic()
+        second = await client.send("k1", path="/wait")
+        assert 0.1 < time.monotonic() - began < PATIENCE / 2
+        assert (second.status, second.code, second.headers["retry-after"]) == (409, "in-progress", "1")
+        bank.leave.set()
+        assert (await first).status == 201
+        assert (await client.send("k1", path="/wait")).replayed
+
+
+async def test_an_application_that_takes_too_long_is_cancelled_and_in_doubt(bank):
+    async with guarding(bank, timeout=0.1) as client:
+        first = await client.send("k1", path="/wait")
+        assert bank.cancelled.is_set()
+        again = await client.send("k1", path="/wait")
+        [entry] = await client.entries()
+    assert [(r.status, r.code) for r in (first, again)] == [(409, "outcome-unknown")] * 2
+    assert entry.state is State.IN_DOUBT
+    assert bank.runs == 1
+
+
+@pytest.mark.parametrize("path", ["/half", "/silent"])
+async def test_no_whole_response_is_no_outcome(path, bank):
+    async with guarding(bank) as client:
+        with pytest.raises(RuntimeError, match="without a whole response"):
+            await client.send("k1", path=path)
+        assert (await client.send("k1", path=path)).code == "outcome-unknown"
+    assert bank.runs == 1
+
+
+async def test_a_client_that_leaves_does_not_stop_what_has_started(bank):
+    gone = asyncio.Event()
+    async with guarding(bank, wait=10) as client:
+        first = asyncio.create_task(client.into(Reply(), "k1", path="/wait", gone=gone))
+        await bank.entered.wait()
+        gone.set()
+        first.cancel()  # as some servers do
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        second = asyncio.create_task(client.send("k1", path="/wait"))
+        bank.leave.set()
+        assert (await second).replayed
+    assert (bank.runs, bank.cancelled.is_set()) == (1, False)
+
+
+async def test_a_store_that_is_away_starts_nothing(bank):
+    async with guarding(bank, "postgresql://nobody@127.0.0.1:9/none") as client:
+        reply = await client.send("k1")
+        assert (reply.status, reply.code) == (503, "store-unavailable")
+        assert int(reply.headers["retry-after"]) >= 1
+        assert bank.runs == 0
+        assert (await client.send()).status == 201, "no key, no store"
+
+
+async def test_too_much_to_do_is_told_at_once(bank, monkeypatch):
+    monkeypatch.setattr("consumer.path.desk.MOST_CALLS", 1)
+    async with guarding(bank) as client:
+        first = asyncio.create_task(client.send("k1", path="/wait"))
+        await bank.entered.wait()
+        reply = await client.send("k2")
+        assert (reply.status, reply.code) == (503, "overloaded")
+        bank.leave.set()
+        await first
+
+
+# ---------------------------------------------------------------------------------------------------- keys that are old
+
+
+async def test_a_late_retry_of_a_forgotten_key_is_refused(bank, url):
+    def uuid7(age: float) -> str:
+        stamp = f"{int((time.time() - age) * 1000):012x}"
+        return f"{stamp[:8]}-{stamp[8:]}-7abc-8def-0123456789ab"
+
+    async with guarding(bank, url, refuse_late=True, retention=timedelta(days=1)) as client:
+        old, new = uuid7(86_400 + 60), uuid7(86_400 - 60)
+        assert (await client.send(old)).code == "key-expired"
+        assert bank.runs == 0
+        assert (await client.send(new)).status == 201
+        assert (await client.send("no-uuid")).status == 201
+    async with guarding(Bank(), url, refuse_late=True, retention=timedelta(seconds=10)) as client:
+        if url != "memory:":  # which has forgotten everything
+            assert (await client.send(new)).replayed, "it is known, so nothing can happen twice"
+
+
+# -------------------------------------------------------------------------------------------------- large and streaming
+
+
+async def test_a_response_that_is_too_large_passes_and_its_replay_says_so(bank, url):
+    bank.answer = b"x" * 1001
+    async with guarding(bank, url, policy=Policy(largest=1000)) as client:
+        first, second = await client.send("k1"), await client.send("k1")
+    assert (first.status, first.body) == (201, b"x" * 1001)
+    assert (second.status, second.code, second.replayed) == (409, "response-not-stored", True)
+    assert "201" in json.loads(second.body)["detail"]
+    assert bank.runs == 1
+
+
+async def test_one_byte_less_is_stored(bank):
+    bank.answer = b"x" * 1000
+    async with guarding(bank, policy=Policy(largest=1000)) as client:
+        assert [(await client.send("k1")).body for _ in range(2)] == [b"x" * 1000] * 2
+
+
+async def test_an_endless_stream_flows_and_ends_with_its_client(bank):
+    bank.headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+    gone, reply = asyncio.Event(), Reply()
+    async with guarding(bank, timeout=0.5) as client:
+        request = asyncio.create_task(client.into(reply, "k1", path="/stream", gone=gone))
+        async with asyncio.timeout(PATIENCE):
+            await reply.began.wait()
+            assert (await client.send("k1", path="/stream")).code == "response-not-stored", "done already"
+            await asyncio.sleep(0.6)  # beyond the time-out, which is the attempt's
+            assert not bank.cancelled.is_set()
+            gone.set()
+            await request
+        assert bank.cancelled.is_set(), "told that its client has gone"
+    assert reply.body.startswith(b"000000\n000001\n")
+
+
+async def test_a_long_stream_is_whole(bank):
+    reply = Reply()
+    async with guarding(bank, policy=Policy(largest=100)) as client:
+        request = asyncio.create_task(client.into(reply, "k1", path="/stream"))
+        await reply.began.wait()
+        bank.leave.set()
+        await request
+    lines = reply.body.decode().split("\n")
+    assert lines[-1] == "end"
+    assert lines[:-1] == [f"{number:06d}" for number in range(len(lines) - 1)]
+    assert reply.whole.is_set()
+
+
+async def test_a_large_refusal_passes_too_and_frees_its_key(bank):
+    bank.status, bank.answer = 429, b"x" * 1001
+    async with guarding(bank, policy=Policy(largest=1000)) as client:
+        assert (await client.send("k1")).body == b"x" * 1001
+        bank.status, bank.answer = 201, b"ok"
+        assert (await client.send("k1")).body == b"ok"
+
+
+# --------------------------------------------------------------------------------------------------- after the response
+
+
+async def test_background_work_holds_up_neither_the_response_nor_its_replay(bank):
+    reply = Reply()
+    async with guarding(bank, timeout=0.3) as client:
+        request = asyncio.create_task(client.into(reply, "k1", path="/background"))
+        async with asyncio.timeout(PATIENCE):
+            await reply.whole.wait()
+            assert (await client.send("k1", path="/background")).replayed
+            await asyncio.sleep(0.4)
+            assert not bank.cancelled.is_set(), "the time-out is over, but the attempt was before"
+            bank.leave.set()
+            await request
+    assert bank.finished.is_set()
+
+
+async def test_what_is_raised_after_the_response_is_raised_and_the_key_is_done(bank):
+    async with guarding(bank) as client:
+        reply = Reply()
+        with pytest.raises(ValueError, match="after its response"):
+            await client.into(reply, "k1", path="/raise-late")
+        assert reply.whole.is_set()
+        assert (await client.send("k1", path="/raise-late")).replayed
