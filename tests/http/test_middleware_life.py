@@ -228,13 +228,17 @@ class Api:
         return Starlette(routes=routes, **given)
 
 
+def written(number: int) -> str:
+    return str(number)
+
+
 async def double(number: int) -> str:
     return str(number * 2)
 
 
 async def test_starlette_add_middleware():
     api, app = Api(), App("shop")
-    app.on("double", key=str, mode=AtMostOnce())(double)
+    app.on("double", key=written, mode=AtMostOnce())(double)
     made = api.starlette()
     made.add_middleware(
         Idempotency, app=app, tenant=single_tenant, routes={"POST /payments": "required"}, settings=MEMORY
