@@ -14,6 +14,7 @@ from consumer.declare.handlers import Handler, Handlers
 from consumer.declare.names import name_fault
 from consumer.declare.outgoing import HeaderItems, outgoing_of
 from consumer.declare.tx import Row
+from consumer.entry import Landed, Landing
 from consumer.errors import ConsumerError, RegistrationError, SettingsError
 from consumer.http.endpoint import EndpointApp
 from consumer.http.hooks import WebhookApp
@@ -127,6 +128,7 @@ class App:
         given: Mapping[Any, Any] | None = None,
         connections: Connections | None = None,
         handlers: Sequence[Handler] | None = None,
+        measured: bool = False,
     ) -> AsyncIterator[Running]:
         """Open a process of the app; with `consume` its handlers are fed until the block ends.
 
@@ -139,6 +141,7 @@ class App:
             given: ready-made resources by type (tests).
             connections: store and broker (tests); default: as the settings say.
             handlers: in the stead of the declared ones (tests).
+            measured: look up now and then what only store and broker know, for the metrics.
         """
         self.handlers.check(given or {})
         relays = consume if relay is None else relay
@@ -156,6 +159,7 @@ class App:
                 given=given,
                 consumes=consume,
                 relays=relays,
+                measured=measured,
             )
             works = consume or relays
             try:
@@ -228,7 +232,9 @@ class Running:
         ]
         leaving = [(None, m) for m in messages if not router.is_embedded(m.topic)]
         if landings:
-            await self._connections.store.arrivals.land(landings)
+            landed = await self._connections.store.arrivals.land(landings)
+            for landing, how in zip(landings, landed, strict=True):
+                self.runtime.parts.observer.arrived(landing, how)
             self.runtime.look_for_due()
         if not leaving:
             return
@@ -304,4 +310,7 @@ class _Silent:
     """Observes nothing."""
 
     def ended(self, work: Work, ending: Ending, seconds: float) -> None:
+        """See `path.parts.Observer`."""
+
+    def arrived(self, landing: Landing, landed: Landed) -> None:
         """See `path.parts.Observer`."""

@@ -89,14 +89,36 @@ class Settings:
     )
     in_hand: int = _setting(1_000, "unacknowledged deliveries a partition may have before it is paused")
     first_position: str = _setting("earliest", "where a new consumer group begins: earliest or latest")
+    health_port: int = _setting(
+        0, "port of /livez, /readyz, /startupz and /metrics of a worker or relay; 0: nothing is served"
+    )
+    health_host: str = _setting("127.0.0.1", "address of the health port; 0.0.0.0 in a container")
+    loop_limit: float = _setting(
+        30.0, "seconds that the event loop may be held until /livez says that the process hangs"
+    )
+    unfinished_limit: float = _setting(
+        0.0,
+        "seconds that a message may be in hand until /readyz says so; 0: twice the longest time-out and 10 minutes",
+    )
     concurrency: Mapping[str, int] = _setting({}, "per handler name: how many of its keys may run at once")
     log: str = _setting("auto", "log format: human, json, or auto (human on a terminal)")
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
-        for name, least in (("processes", 1), ("slots", 1), ("in_hand", 1), ("worker_ttl", 1), ("grace", 0)):
+        for name, least in (
+            ("processes", 1),
+            ("slots", 1),
+            ("in_hand", 1),
+            ("worker_ttl", 1),
+            ("grace", 0),
+            ("loop_limit", 1),
+            ("unfinished_limit", 0),
+            ("health_port", 0),
+        ):
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} = {getattr(self, name)!r}: must be {least} or more")
+        if self.health_port > 65_535:
+            raise SettingsError(f"health_port = {self.health_port}: there is no port above 65535")
         if self.first_position not in {"earliest", "latest"}:
             raise SettingsError(f"first_position = {self.first_position!r}: must be earliest or latest")
         if self.log not in {"auto", "human", "json"}:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from consumer.cli.output import printable
-from consumer.entry import State
+from consumer.entry import Landed, Landing, State
 from consumer.message import Message
 from consumer.operate.shown import key_text
 from consumer.path.parts import Ending, Work
@@ -48,6 +48,9 @@ class Watcher:
             _log.log(level, "%s: %s", work.handler.name, what, extra={"fields": _fields(work, ending)})
         if self._say is not None:
             self._say(line_of(work, ending, seconds))
+
+    def arrived(self, landing: Landing, landed: Landed) -> None:
+        """See `path.parts.Observer`: whoever lands says so itself."""
 
 
 def line_of(work: Work, ending: Ending, seconds: float) -> str:

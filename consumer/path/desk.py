@@ -131,6 +131,8 @@ class Desk:
             StoreUnavailable: they may have been written; the sender comes again, and finds duplicates.
         """
         landed = await self._land(landings)
+        for landing, how in zip(landings, landed, strict=True):
+            self._parts.observer.arrived(landing, how)
         self._landed()
         return landed
 

@@ -66,7 +66,7 @@ async def call(parts: Parts, work: Work) -> Called:
         return await _in_one_commit(parts, work)
     _, [answer] = await turn(parts, [], [_claim(work, keep=True)])
     if not isinstance(answer, Won):
-        return held_by(answer)
+        return _held(parts, work, answer)
     verdict = await attempt(parts, work, answer)
     settle = settle_of(work, answer, verdict, parts.router)
     if settle.kind is Kind.RETRY:
@@ -79,6 +79,13 @@ async def call(parts: Parts, work: Work) -> Called:
         # Another worker has the key: its result is the one that is kept, so this one's must not be told.
         return await _looked_up(parts, work)
     return _told(parts, work, answer, verdict, settle)
+
+
+def _held(parts: Parts, work: Work, answer: Answer) -> Called:
+    """As `held_by`, told to the observer too: a call that found its key's entry has come to its end."""
+    called = held_by(answer)
+    parts.observer.ended(work, called.ending, 0.0)
+    return called
 
 
 def held_by(answer: Answer | None) -> Called:
@@ -125,7 +132,7 @@ async def _in_one_commit(parts: Parts, work: Work) -> Called:
         [answer] = await group.claim([_claim(work)])
         if not isinstance(answer, Won):
             await group.rollback()
-            return held_by(answer)
+            return _held(parts, work, answer)
         writes = Writes()
         verdict = await attempt(parts, work, answer, group=group, writes=writes)
         settle = settle_of(work, answer, verdict, parts.router)

@@ -10,7 +10,7 @@ import msgspec
 
 from consumer.declare.handlers import Handler
 from consumer.declare.resources import ProcessResources
-from consumer.entry import Settle, State, Won
+from consumer.entry import Landed, Landing, Settle, State, Won
 from consumer.errors import SettingsError
 from consumer.message import Delivery, Envelope
 from consumer.path.routing import Router
@@ -92,6 +92,15 @@ class Observer(Protocol):
             work: what ran, or was found done.
             ending: how it ended.
             seconds: how long its handler ran (0 for duplicates).
+        """
+        ...
+
+    def arrived(self, landing: Landing, landed: Landed) -> None:
+        """A message was landed: it lies in the store now, and has not been run.
+
+        Args:
+            landing: its entry; `DEAD` where it cannot be keyed.
+            landed: whether it was new, there already, or in conflict with what was there.
         """
         ...
 

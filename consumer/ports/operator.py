@@ -11,7 +11,7 @@ from consumer.entry import Entry, Landing, State, Taken
 from consumer.message import Outgoing
 from consumer.ports.outbox import Pending
 
-__all__ = ["Count", "Doubts", "Operator", "Resolution"]
+__all__ = ["Backlog", "Count", "Doubts", "Operator", "Resolution"]
 
 
 class Resolution(msgspec.Struct, frozen=True, gc=False):
@@ -41,6 +41,20 @@ class Count(msgspec.Struct, frozen=True, gc=False):
     state: State
     count: int
     oldest: float
+
+
+class Backlog(msgspec.Struct, frozen=True, gc=False):
+    """What is in the outbox of a store.
+
+    Attributes:
+        unsent: messages that wait for a relay, delayed ones too; parked ones not.
+        parked: messages that the sink has refused for good.
+        oldest: when the oldest unsent one was made, in seconds since 1970 by the store's clock; `None` where there is none.
+    """
+
+    unsent: int = 0
+    parked: int = 0
+    oldest: float | None = None
 
 
 class Doubts(Protocol):
@@ -116,6 +130,10 @@ class Operator(Protocol):
 
     async def outgoing(self, *, parked: bool | None = None, limit: int | None = None) -> list[Pending]:
         """Messages in the outbox, oldest first: all, only the parked ones, or only the others."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """Count the outbox, without reading what is in it."""
         ...
 
     async def unpark(self, seqs: Sequence[int]) -> int:

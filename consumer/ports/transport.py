@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from consumer.message import Delivery, Outgoing
 
-__all__ = ["Clock", "Published", "Sink", "Source"]
+__all__ = ["Clock", "Lag", "Measured", "Published", "Sink", "Source"]
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +51,44 @@ class Source(Protocol):
 
     async def stop(self) -> None:
         """Commit what was acknowledged and leave, in a bounded time."""
+        ...
+
+
+class Lag(msgspec.Struct, frozen=True, gc=False):
+    """How far one partition of ours is behind.
+
+    Attributes:
+        topic, partition: which.
+        messages: offsets between the first unfinished message and the end.
+        seconds: how long the first unfinished message has been in the broker, by both clocks; 0 where nothing waits.
+    """
+
+    topic: str
+    partition: int
+    messages: int
+    seconds: float
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A source that knows how it is doing."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the broker answers and nothing is stuck."""
+        ...
+
+    @property
+    def rebalances(self) -> int:
+        """How often partitions were assigned to this member."""
+        ...
+
+    async def lag(self) -> list[Lag]:
+        """Ask the broker how far each partition of ours is behind.
+
+        Raises:
+            BrokerUnavailable: it does not answer.
+        """
         ...
 
 

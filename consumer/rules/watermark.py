@@ -46,6 +46,11 @@ class Watermark:
         return moved
 
     @property
+    def first(self) -> int | None:
+        """The first unfinished offset; `None` where nothing is in hand."""
+        return self._order[0] if self._order else None
+
+    @property
     def in_hand(self) -> int:
         """How many deliveries lie between the mark and the newest one, acknowledged ones included: the gap."""
         return len(self._order)

@@ -29,14 +29,14 @@ class InHand:
         self._source = source
         self._clock = clock
         # By name, not by number: a handler that was given up ends twice, the second time when it completes late.
-        self._waiting: dict[int, set[str]] = {}
+        self._waiting: dict[int, tuple[float, set[str]]] = {}
         self._again: list[tuple[float, int, Work]] = []
         self._order = itertools.count()
 
     def take(self, delivery: Delivery, handlers: Collection[str]) -> None:
         """Take a delivery in hand for these handlers; with none it is acknowledged at once."""
         if handlers:
-            self._waiting[id(delivery)] = set(handlers)
+            self._waiting[id(delivery)] = self._clock.monotonic(), set(handlers)
         elif self._source is not None:
             self._source.ack(delivery)
 
@@ -56,9 +56,10 @@ class InHand:
 
     def permit(self, delivery: Delivery, handler: str) -> None:
         """This handler's entry permits the acknowledgement; the last one acknowledges."""
-        waiting = self._waiting.get(id(delivery))
-        if waiting is None or self._source is None:
+        known = self._waiting.get(id(delivery))
+        if known is None or self._source is None:
             return
+        _, waiting = known
         waiting.discard(handler)
         if not waiting:
             del self._waiting[id(delivery)]
@@ -78,6 +79,11 @@ class InHand:
             elif work.delivery is not None:
                 self.drop(work.delivery)
         return self._again[0][0] - now if self._again else None
+
+    @property
+    def oldest(self) -> float | None:
+        """When the delivery that has been in hand longest was taken, by the clock; `None` where there is none."""
+        return next((taken for taken, _ in self._waiting.values()), None)
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -81,14 +81,15 @@ class Intake:
         if not unborn:
             return unborn
         try:
-            await self._parts.arrivals.land([landing for _, landing in unborn])
+            landed = await self._parts.arrivals.land([landing for _, landing in unborn])
         except StoreUnavailable as fault:
             _log.warning(
                 "dead letters cannot be stored yet, so their messages are not acknowledged: %s", fault
             )
             await asyncio.sleep(POLL)
             return unborn
-        for delivery, landing in unborn:
+        for (delivery, landing), how in zip(unborn, landed, strict=True):
+            self._parts.observer.arrived(landing, how)
             _log.warning(
                 "dead letter: %s (%s, key %s)",
                 landing.reason,

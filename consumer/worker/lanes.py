@@ -23,7 +23,7 @@ from consumer.worker.caution import Caution
 from consumer.worker.inhand import InHand
 from consumer.worker.watch import Abandoned, watched
 
-__all__ = ["Lanes"]
+__all__ = ["Lanes", "order_of"]
 
 _log = logging.getLogger("consumer.lanes")
 
@@ -51,6 +51,12 @@ class _Lane:
             if queue:
                 return queue
         return None
+
+
+def order_of(work: Work) -> bytes | str:
+    """Return what keeps deliveries in order: the record key, the ordering key, else nothing but the delivery itself."""
+    message = work.envelope.message
+    return message.record_key or message.ordering_key or message.position or work.envelope.key
 
 
 class Lanes:
@@ -93,9 +99,7 @@ class Lanes:
 
     def put(self, work: Work) -> None:
         """Queue a delivery in the lane of its ordering key."""
-        message = work.envelope.message
-        order = message.record_key or message.ordering_key or message.position or work.envelope.key
-        lane = self._lanes[hash(order) % len(self._lanes)]
+        lane = self._lanes[hash(order_of(work)) % len(self._lanes)]
         lane.queues.setdefault(work.handler.name, deque()).append(work)
         lane.wake.set()
 
@@ -104,6 +108,10 @@ class Lanes:
         if self._lanes:
             self._lanes[0].due = True
             self._lanes[0].wake.set()
+
+    def waiting(self) -> list[Work]:
+        """What waits for a connection now."""
+        return [work for lane in self._lanes for queue in lane.queues.values() for work in queue]
 
     async def run(self) -> None:
         """Run all lanes until `stopping`."""

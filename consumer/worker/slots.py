@@ -115,6 +115,10 @@ class Slots:
         self._incoming.clear()
         self._wanted.clear()
 
+    def waiting(self) -> list[Work]:
+        """What waits for a slot now."""
+        return [*self._wanted, *self._incoming]
+
     @property
     def running(self) -> int:
         """How many keys are started and not settled."""

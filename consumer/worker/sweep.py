@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from consumer.declare.handlers import Handler
@@ -36,6 +37,11 @@ class Sweep:
         held: the (identity, token) pairs that this process really runs.
         look_for_due: called when entries may have become due.
         asks: `reconcile` is asked about doubts here; not in a process that opens no resources.
+
+    Attributes:
+        lapses: workers that this process has found dead.
+        adopted: entries of dead workers, by handler and the state that they were given.
+        purged: forgotten entries, by handler.
     """
 
     def __init__(
@@ -58,6 +64,9 @@ class Sweep:
         self._look_for_due = look_for_due
         self._asks = asks
         self._unknown: set[tuple[bytes, int]] = set()
+        self.lapses = 0
+        self.purged: Counter[str] = Counter()
+        self.adopted: Counter[tuple[str, State]] = Counter()
         self._purged = parts.clock.monotonic()
         self._compared = parts.clock.monotonic()
 
@@ -98,11 +107,14 @@ class Sweep:
         """Close lapsed workers, then apply their entries' lapse rule."""
         before = await self._store.workers.others(self._parts.worker)
         unclean = await self._store.workers.lapse()
+        # Seen open just now, closed now: this process (or another one within a moment) has found it dead.
+        self.lapses += len(before.keys() & set(unclean))
         adopted_any = False
         patience = {handler.name: handler.timeout for handler in self._reconcilable}
         while True:
             adopted = await self._store.workers.adopt(ADOPT_BATCH, patience)
             for entry in adopted:
+                self.adopted[entry.handler, entry.state] += 1
                 level = logging.WARNING if entry.state is State.IN_DOUBT else logging.INFO
                 _log.log(level, "%s: an entry of a dead worker is %s now", entry.handler, entry.state.word)
             adopted_any = adopted_any or bool(adopted)
@@ -139,6 +151,7 @@ class Sweep:
                     older_than=handler.retention.total_seconds(),
                     limit=PURGE_BATCH,
                 )
+                self.purged[handler.name] += gone
                 if gone < PURGE_BATCH:
                     break
                 await asyncio.sleep(0)

@@ -20,9 +20,11 @@ from consumer.ports.transport import Clock
 from consumer.settings import Settings
 from consumer.worker.caution import Caution
 from consumer.worker.connect import Connections
+from consumer.worker.figures import Figures
+from consumer.worker.figures import measured as measured_of
 from consumer.worker.inhand import InHand
 from consumer.worker.intake import Intake
-from consumer.worker.lanes import Lanes
+from consumer.worker.lanes import Lanes, order_of
 from consumer.worker.pulse import Pulse
 from consumer.worker.relay import Relay
 from consumer.worker.slots import Slots
@@ -40,6 +42,9 @@ REVOKE_LIMIT = 5.0
 
 LAST_BATCH = 5.0
 """Seconds that the end waits for the batch that is being published."""
+
+UNFINISHED = 600.0
+"""Seconds, beyond twice the longest time-out, that a message may be in hand, where the settings say nothing."""
 
 LONGEST_SQLITE_TIMEOUT = 30.0
 """Seconds: SQLite has one writer, so a Transactional handler that takes longer would stop everybody else for too long."""
@@ -97,6 +102,13 @@ class Runtime:
         consumes: handlers are fed, once it is started.
         relays: the outbox is relayed, once it is started. Without `consumes` no handler ever runs here, so no resource
             is opened.
+        measured: look up now and then what only store and broker know, for the metrics.
+
+    Attributes:
+        handlers: its operations.
+        figures: what was looked up.
+        source: the broker's; `None` where only the store delivers.
+        unfinished: seconds for which the oldest message in hand has been there; 0 where none is.
     """
 
     def __init__(
@@ -112,14 +124,16 @@ class Runtime:
         clock: Clock | None = None,
         consumes: bool = True,
         relays: bool = True,
+        measured: bool = False,
     ) -> None:
         store, source, sink = connections.store, connections.source, connections.sink
         self._consumes = consumes
         self._relays_only = relays and not consumes
         self.store = store
-        self._handlers = handlers
+        self.handlers = self._handlers = handlers
         self._settings = settings
-        self._source = source
+        self.source = self._source = source
+        self._measured = measured
         self._subscribed = [
             t for t in sorted(connections.router.by_topic) if not connections.router.is_embedded(t)
         ]
@@ -137,7 +151,7 @@ class Runtime:
         )
         transactional = [h for h in handlers if in_transaction(h)]
         others = [h for h in handlers if not in_transaction(h)]
-        in_hand = InHand(source, self.parts.clock)
+        in_hand = self._in_hand = InHand(source, self.parts.clock)
         self._caution = Caution(settings.in_hand, brokered=source is not None)
         self.lanes = Lanes(
             self.parts,
@@ -167,6 +181,8 @@ class Runtime:
             look_for_due=self.look_for_due,
             asks=not self._relays_only,
         )
+        self.figures = Figures(self.parts, store, source, self._lanes_waiting)
+        self.unfinished = 0.0
         self._tasks: list[asyncio.Task[Any]] = []
         self._failed: asyncio.Future[None] | None = None
         self._closing = False
@@ -199,6 +215,8 @@ class Runtime:
             self._spawn(self.lanes.run(), "lanes")
             self._spawn(self.slots.run(), "slots")
         self._spawn(self.sweep.run(every), "sweep")
+        if self._measured:
+            self._spawn(self.figures.run(), "figures")
         if self._intake is not None and self._subscribed:
             self._spawn(self._intake.run(), "intake")
         if self.relay is not None:
@@ -277,6 +295,54 @@ class Runtime:
         """Whether this process can take work now."""
         return not self._closing and self._permitted() and self.slots.stuck < self._settings.slots
 
+    @property
+    def stuck(self) -> int:
+        """How many handlers ignore their cancellation."""
+        return self.slots.stuck + len(self.lanes.left_behind)
+
+    def troubles(self) -> list[str]:
+        """Why this process cannot take work now, for people; empty where it can. Asks nobody, so any thread may call it."""
+        found = []
+        if self._closing:
+            found.append("it is ending")
+        elif not self._permitted():
+            found.append(
+                "its sign of life is not renewed: the store does not answer, or the event loop is held"
+            )
+        if self.slots.stuck >= self._settings.slots:
+            found.append("handlers that ignore their cancellation hold every slot")
+        source = measured_of(self._source)
+        if self._intake is not None and self._subscribed and source is not None and not source.healthy:
+            found.append("the broker does not answer, or a partition cannot be read")
+        if self.unfinished > self._unfinished_limit():
+            found.append(f"a message has been in hand for {self.unfinished:.0f} s")
+        return found
+
+    def dead(self) -> list[str]:
+        """The parts of this process that have ended by a bug."""
+        return [
+            f"{task.get_name()} has ended by a bug"
+            for task in self._tasks
+            if task.done() and not task.cancelled() and task.exception() is not None
+        ]
+
+    def _unfinished_limit(self) -> float:
+        longest = max((handler.timeout for handler in self._handlers), default=0.0)
+        return self._settings.unfinished_limit or UNFINISHED + 2 * longest
+
+    def _oldest(self) -> float:
+        """Return the seconds for which the oldest message in hand has been there, from a broker or from the store."""
+        now = self.parts.clock.monotonic()
+        since = [a.deadline - a.work.handler.timeout for a in self.parts.running.values()]
+        oldest = self._in_hand.oldest
+        return max(now - min(since if oldest is None else [*since, oldest], default=now), 0.0)
+
+    def _lanes_waiting(self) -> dict[str, int]:
+        orders: dict[str, set[bytes | str]] = {handler.name: set() for handler in self._handlers}
+        for work in (*self.lanes.waiting(), *self.slots.waiting()):
+            orders[work.handler.name].add(order_of(work))
+        return {name: len(found) for name, found in orders.items()}
+
     def _permitted(self) -> bool:
         return self._pulse is None or self._pulse.fresh
 
@@ -336,6 +402,7 @@ class Runtime:
                     await self._new_worker(self._pulse)
             self.lanes.look_for_due()
             self.slots.look_for_due()
+            self.unfinished = self._oldest()
             await asyncio.sleep(DUE_EVERY)
 
     async def _new_worker(self, pulse: Pulse) -> None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from consumer import App
 from consumer.app import Running
-from consumer.entry import Entry, State
+from consumer.entry import Entry, Landed, Landing, State
 from consumer.message import Outgoing
 from consumer.path.parts import Ending, Work
 from consumer.path.routing import Router
@@ -50,6 +50,9 @@ class Watch:
 
     def ended(self, work: Work, ending: Ending, seconds: float) -> None:
         self.endings.append((work.envelope.key.decode(), ending))
+        self.moved.set()
+
+    def arrived(self, landing: Landing, landed: Landed) -> None:
         self.moved.set()
 
     def of(self, key: str) -> list[Ending]:

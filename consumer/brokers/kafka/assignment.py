@@ -29,6 +29,7 @@ class Assignment(ConsumerRebalanceListener):  # aiokafka asks for this class by 
     Attributes:
         on_revoked: finishes what runs; awaited before partitions are given up.
         partitions: ours now, by topic and number.
+        rebalances: how often partitions were assigned.
         ready: set while partitions may be read: not before the first assignment, nor during a rebalance.
     """
 
@@ -37,6 +38,7 @@ class Assignment(ConsumerRebalanceListener):  # aiokafka asks for this class by 
         self._drain = drain
         self._settle = settle
         self._epoch = 0
+        self.rebalances = 0
         self.partitions: dict[TopicPartition, Partition] = {}
         self.ready = asyncio.Event()
 
@@ -58,6 +60,7 @@ class Assignment(ConsumerRebalanceListener):  # aiokafka asks for this class by 
         """Take the partitions of a new generation, each in a new epoch."""
         self.give_up()
         self._epoch += 1
+        self.rebalances += 1
         self.partitions = {tp: Partition(tp, self._epoch) for tp in sorted(assigned)}
         _log.info("rebalance: assigned %s", _names(assigned) or "nothing")
         self.ready.set()

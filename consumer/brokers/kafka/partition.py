@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from aiokafka.structs import TopicPartition
 
 from consumer.rules.watermark import Watermark
@@ -22,9 +24,23 @@ class Partition:
         singly: records are asked for one by one, to get at those before one that cannot be parsed.
         trouble: why it is not read now, for people; empty where nothing is wrong.
         retry_at: when to try again (monotonic seconds), where there is trouble.
+        behind_since: when it was first seen that something waits in the broker and nothing is in hand (seconds since
+            1970); `None` where that is not so.
     """
 
-    __slots__ = ("committed", "epoch", "live", "newest", "retry_at", "singly", "tp", "trouble", "watermark")
+    __slots__ = (
+        "_stamps",
+        "behind_since",
+        "committed",
+        "epoch",
+        "live",
+        "newest",
+        "retry_at",
+        "singly",
+        "tp",
+        "trouble",
+        "watermark",
+    )
 
     def __init__(self, tp: TopicPartition, epoch: int) -> None:
         self.tp = tp
@@ -36,6 +52,24 @@ class Partition:
         self.singly = False
         self.trouble = ""
         self.retry_at = 0.0
+        self.behind_since: float | None = None
+        self._stamps: deque[tuple[int, float]] = deque()
+
+    def stamp(self, offset: int, timestamp: float) -> None:
+        """Note the broker's time (seconds since 1970) of the first record of a batch that was taken in hand."""
+        self._stamps.append((offset, timestamp))
+        self._forget_stamps()
+
+    @property
+    def oldest(self) -> float | None:
+        """The broker's time of the first unfinished delivery, or of the first of its batch; `None`: none is in hand."""
+        self._forget_stamps()
+        return self._stamps[0][1] if self._stamps and self.watermark.first is not None else None
+
+    def _forget_stamps(self) -> None:
+        first = self.watermark.first
+        while len(self._stamps) > 1 and (first is None or self._stamps[1][0] <= first):
+            self._stamps.popleft()
 
     def to_commit(self) -> int | None:
         """Return the offset to commit, or `None` where it has not moved. It never goes back."""

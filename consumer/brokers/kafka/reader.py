@@ -153,6 +153,7 @@ class Reader:
                 take(record.offset)
                 keep(to_delivery(record, partition))
         partition.newest = records[-1].offset
+        partition.stamp(records[0].offset, records[0].timestamp / 1000)
         return len(records)
 
     # --- waiting ------------------------------------------------------------------------------------------------------

@@ -14,12 +14,14 @@ from consumer.brokers.kafka.assignment import Assignment
 from consumer.brokers.kafka.committer import Committer
 from consumer.brokers.kafka.connect import Consumer, broken, close_consumer, new_consumer, translated
 from consumer.brokers.kafka.health import Health
+from consumer.brokers.kafka.lag import lag_of
 from consumer.brokers.kafka.partition import Receipt
 from consumer.brokers.kafka.position import FirstPosition
 from consumer.brokers.kafka.reader import Reader
 from consumer.brokers.kafka.topics import missing_text, missing_topics
 from consumer.errors import BrokerUnavailable, SettingsError
 from consumer.message import Delivery
+from consumer.ports.transport import Lag
 
 __all__ = ["KafkaSource"]
 
@@ -169,6 +171,21 @@ class KafkaSource:
         """Whether the broker answers, `poll` is called, and no partition is stuck on bytes that cannot be read."""
         polled = time.monotonic() - self._polled_at < _UNPOLLED
         return self._consumer is not None and polled and self._health.ok and not self.troubles
+
+    @property
+    def rebalances(self) -> int:
+        """How often partitions were assigned to this member."""
+        return self._assignment.rebalances
+
+    async def lag(self) -> list[Lag]:
+        """Ask the broker how far each partition of ours is behind.
+
+        Raises:
+            BrokerUnavailable: it does not answer.
+        """
+        if self._consumer is None or not self._assignment.ready.is_set():
+            return []
+        return await lag_of(self._bootstrap, self._consumer, self._assignment.ours(), _COMMIT)
 
     @property
     def troubles(self) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from consumer.entry import Entry, State, Taken
-from consumer.ports.operator import Count, Resolution
+from consumer.ports.operator import Backlog, Count, Resolution
 from consumer.ports.outbox import Pending
 from consumer.rules.states import Event
 from consumer.stores.memory.arrivals import taken
@@ -139,6 +139,12 @@ class MemoryOperator:
         """Messages in the outbox; see `ports.operator.Operator.outgoing`."""
         rows = [row.pending for row in self._data.outbox.values()]
         return [row for row in rows if parked is None or (row.parked is not None) == parked][:limit]
+
+    async def backlog(self) -> Backlog:
+        """Count the outbox; see `ports.operator.Operator.backlog`."""
+        rows = [row.pending for row in self._data.outbox.values()]
+        unsent = [row.created_at for row in rows if row.parked is None]
+        return Backlog(len(unsent), len(rows) - len(unsent), min(unsent, default=None))
 
     async def unpark(self, seqs: Sequence[int]) -> int:
         """Let parked messages go on; see `ports.operator.Operator.unpark`."""

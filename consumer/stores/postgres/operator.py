@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 
 from consumer.entry import Entry, State, StoryLine
-from consumer.ports.operator import Count, Resolution
+from consumer.ports.operator import Backlog, Count, Resolution
 from consumer.ports.outbox import Pending
 from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.doubts import resolve
@@ -67,6 +67,12 @@ from consumer_inbox where $1::text is null or app = $1 group by app, handler, st
 _OUTGOING = f"""
 select {PENDING_COLUMNS} from consumer_outbox o
 where $1::boolean is null or (o.parked is not null) = $1 order by o.seq limit $2
+"""
+
+_BACKLOG = """
+select count(*) - count(parked), count(parked),
+    extract(epoch from min(created_at) filter (where parked is null))::float8
+from consumer_outbox
 """
 
 _UNPARK = "update consumer_outbox set parked = null where seq = any($1::bigint[]) and parked is not null"
@@ -171,6 +177,11 @@ class PostgresOperator:
         """Messages in the outbox; see `ports.operator.Operator.outgoing`."""
         rows = await self._pool.call(lambda connection: connection.fetch(_OUTGOING, parked, limit))
         return [pending(row) for row in rows]
+
+    async def backlog(self) -> Backlog:
+        """Count the outbox; see `ports.operator.Operator.backlog`."""
+        [row] = await self._pool.call(lambda connection: connection.fetch(_BACKLOG))
+        return Backlog(*row)
 
     async def unpark(self, seqs: Sequence[int]) -> int:
         """Let parked messages go on; see `ports.operator.Operator.unpark`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from consumer.entry import Entry, State
-from consumer.ports.operator import Count, Resolution
+from consumer.ports.operator import Backlog, Count, Resolution
 from consumer.ports.outbox import Pending
 from consumer.rules.keys import identity as identity_of
 from consumer.stores.redis.buckets import HOME, bucket_of, split
@@ -24,6 +24,7 @@ _REDRIVE = Script("entry", "redrive")
 _PURGE = Script("entry", "purge")
 _STATS = Script("entry", "stats")
 _DECLARE = Script("declare")
+_BACKLOG = Script("backlog")
 _OUTBOX = Script("outbox")
 _UNPARK = Script("lanes", "unpark")
 
@@ -164,6 +165,17 @@ class RedisOperator:
                 after = reply[-1][0].decode()
             found += mine
         return sorted(found, key=lambda pending: pending.seq)[:limit]
+
+    async def backlog(self) -> Backlog:
+        """Count the outbox; see `ports.operator.Operator.backlog`."""
+        unsent, parked, oldest = 0, 0, None
+        for reply in await self._calls.run_all(_BACKLOG, [(b, ()) for b in range(self._calls.buckets)]):
+            named, refused, first = reply
+            unsent, parked = unsent + named - refused, parked + refused
+            if first is not None:
+                made = int(first) / MICRO
+                oldest = made if oldest is None else min(oldest, made)
+        return Backlog(unsent, parked, oldest)
 
     async def unpark(self, seqs: Sequence[int]) -> int:
         """Let parked messages go on; see `ports.operator.Operator.unpark`."""

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from consumer.entry import Entry, State, StoryLine
-from consumer.ports.operator import Count, Resolution
+from consumer.ports.operator import Backlog, Count, Resolution
 from consumer.ports.outbox import Pending
 from consumer.stores.sqlite.connect import Link, now
 from consumer.stores.sqlite.doubts import resolve
@@ -81,6 +81,10 @@ class SqliteOperator:
     async def outgoing(self, *, parked: bool | None = None, limit: int | None = None) -> list[Pending]:
         """Messages in the outbox; see `ports.operator.Operator.outgoing`."""
         return await self._reads.read(_outgoing, parked, limit)
+
+    async def backlog(self) -> Backlog:
+        """Count the outbox; see `ports.operator.Operator.backlog`."""
+        return await self._reads.read(_backlog)
 
     async def unpark(self, seqs: Sequence[int]) -> int:
         """Let parked messages go on; see `ports.operator.Operator.unpark`."""
@@ -228,6 +232,14 @@ def _outgoing(connection: sqlite3.Connection, parked: bool | None, limit: int | 
         (-1 if limit is None else limit,),
     )
     return [pending(row) for row in rows]
+
+
+def _backlog(connection: sqlite3.Connection) -> Backlog:
+    [row] = connection.execute(
+        """select count(*) - count(parked), count(parked), min(created_at) filter (where parked is null)
+           from consumer_outbox"""
+    )
+    return Backlog(*row)
 
 
 def _unpark(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
