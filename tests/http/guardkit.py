@@ -46,8 +46,11 @@ class Bank:
         self.bodies.append((await receive())["body"])
         kind = scope["path"].rpartition("/")[2]
         match kind:
-            case "wait" | "background":
-                await self._held(kind, send)
+            case "wait":
+                await self._wait(receive, send)
+            case "background":
+                await self._respond(send)
+                await self._held()
             case "raise":
                 raise ValueError("broken")
             case "raise-late":
@@ -63,17 +66,27 @@ class Bank:
             case _:
                 await self._respond(send)
 
-    async def _held(self, kind: str, send: Any) -> None:
-        if kind == "background":
+    async def _wait(self, receive: Any, send: Any) -> None:
+        """Work until the test lets it end, or its client has gone."""
+        gone = asyncio.create_task(receive())
+        work = asyncio.create_task(self._held())
+        try:
+            await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                self.cancelled.set()
+                return
             await self._respond(send)
+        finally:
+            gone.cancel()
+            work.cancel()
+
+    async def _held(self) -> None:
         self.entered.set()
         try:
             await self.leave.wait()
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
-        if kind == "wait":
-            await self._respond(send)
         self.finished.set()
 
     async def _respond(self, send: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from consumer.entry import State
+from consumer.errors import StoreUnavailable
 from consumer.http import BadRequest, Policy, Unauthenticated
 from tests.http.guardkit import PATIENCE, Bank, Reply, guarding, prepared
 
@@ -383,6 +384,38 @@ async def test_a_store_that_is_away_starts_nothing(bank):
         assert (await client.send()).status == 201, "no key, no store"
 
 
+class Deaf:
+    """An inbox that does not answer when a result is to be stored, until it is mended."""
+
+    def __init__(self, inbox: Any) -> None:
+        self._inbox = inbox
+        self.mended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inbox, name)
+
+    async def turn(self, worker: int, settles: Any, claims: Any) -> Any:
+        if settles and not self.mended:
+            raise StoreUnavailable("does not answer")
+        return await self._inbox.turn(worker, settles, claims)
+
+
+@pytest.mark.parametrize("path", ["/payments", "/raise"])
+async def test_a_result_that_is_not_durable_is_told_to_nobody(path, bank, caplog):
+    async with guarding(bank) as client:
+        parts = client.opened.runtime.parts
+        parts.inbox = deaf = Deaf(parts.inbox)
+        first = await client.send("k1", path=path)
+        assert (first.status, first.code) == (503, "store-unavailable")
+        assert (await client.send("k1", path=path)).code == "in-progress"
+        deaf.mended = True
+        await client.opened.runtime.sweep.settle_owed()
+        again = await client.send("k1", path=path)
+        assert again.replayed if path == "/payments" else again.code == "outcome-unknown"
+    assert bank.runs == 1
+    assert ("ValueError: broken" in caplog.text) is (path == "/raise"), "what nobody is told is logged"
+
+
 async def test_too_much_to_do_is_told_at_once(bank, monkeypatch):
     monkeypatch.setattr("consumer.path.desk.MOST_CALLS", 1)
     async with guarding(bank) as client:
@@ -473,6 +506,19 @@ async def test_a_large_refusal_passes_too_and_frees_its_key(bank):
 
 
 async def test_background_work_holds_up_neither_the_response_nor_its_replay(bank):
+    reply = Reply()
+    async with guarding(bank, timeout=10) as client:
+        request = asyncio.create_task(client.into(reply, "k1", path="/background"))
+        began = time.monotonic()
+        await reply.whole.wait()
+        assert (await client.send("k1", path="/background")).replayed
+        assert time.monotonic() - began < 5, "it came by itself, not at the time-out"
+        bank.leave.set()
+        await request
+    assert bank.finished.is_set()
+
+
+async def test_background_work_may_take_longer_than_an_attempt(bank):
     reply = Reply()
     async with guarding(bank, timeout=0.3) as client:
         request = asyncio.create_task(client.into(reply, "k1", path="/background"))

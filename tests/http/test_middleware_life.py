@@ -101,7 +101,9 @@ async def test_the_app_is_open_before_the_application_starts_and_drained_before_
     request = asyncio.create_task(Client(bank.guard).into(Reply(), "k1", path="/wait"))
     await bank.entered.wait()
     stopping = asyncio.create_task(server.stop())
-    await bank.guard._service._stop.wait()
+    asked = asyncio.create_task(bank.guard._service._stop.wait())
+    await asyncio.wait({stopping, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
     bank.leave.set()
     assert await stopping == "lifespan.shutdown.complete"
     await request
