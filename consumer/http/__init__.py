@@ -7,6 +7,7 @@ before it serves.
 from __future__ import annotations
 
 from consumer.declare.ways import BadRequest, Fields, Request, Unauthenticated, single_tenant
+from consumer.http.documented import documented
 from consumer.http.middleware import Idempotency
 from consumer.http.openapi import idempotent
 from consumer.http.policy import Policy
@@ -18,6 +19,7 @@ __all__ = [
     "Policy",
     "Request",
     "Unauthenticated",
+    "documented",
     "idempotent",
     "single_tenant",
 ]
