@@ -15,13 +15,17 @@ from consumer.http.answer import App, Message, Pairs, Receive, Scope, Send
 from consumer.http.policy import Policy
 from consumer.http.recorded import Recorded
 
-__all__ = ["Capture", "Unanswered", "Unstored", "run"]
+__all__ = ["Capture", "Doubtful", "Unanswered", "Unstored", "run"]
 
 _log = logging.getLogger("consumer.http")
 
 
 class Unstored(Retry):
     """The application has answered with a status that says that it has not begun: the key is released."""
+
+
+class Doubtful(RuntimeError):
+    """The application has answered, and does not know itself what has happened: the key is in doubt."""
 
 
 class Unanswered(RuntimeError):
@@ -41,7 +45,7 @@ class Capture:
     Attributes:
         task: the application's; `None` while it was not started.
         fault: what the application has raised before its response was whole.
-        unstored: it has answered, and the key is free again.
+        answered_with: why its response is not the key's result, although it has answered: the key is free, or in doubt.
     """
 
     def __init__(self, app: App, scope: Scope, body: bytes, receive: Receive, policy: Policy) -> None:
@@ -60,13 +64,14 @@ class Capture:
         self._to: Send | None = None
         self.task: asyncio.Task[None] | None = None
         self.fault: BaseException | None = None
-        self.unstored: Unstored | None = None
+        self.answered_with: Unstored | Doubtful | None = None
 
     async def run(self) -> Recorded:
         """Run the application until its response is known; return that as it is stored.
 
         Raises:
             Unstored: the status says that nothing has happened.
+            Doubtful: the status says that this is not known.
             Exception: whatever the application has raised, or `Unanswered`: the outcome is not known.
         """
         self.task = asyncio.create_task(self._application(), name=f"guarded {self._scope['path']}")
@@ -83,9 +88,9 @@ class Capture:
             self.fault = _fault_of(self.task)
             raise self.fault
         status = self.status
-        if not self._policy.stores(status):
-            self.unstored = Unstored(f"answered {status}, which says that nothing has happened")
-            raise self.unstored
+        self.answered_with = self._no_result(self.task)
+        if self.answered_with is not None:
+            raise self.answered_with
         if self._large:
             return Recorded(status, stub=True)
         return Recorded.of(status, self._policy.result_headers(self._headers), b"".join(self._chunks))
@@ -113,6 +118,18 @@ class Capture:
     def status(self) -> int:
         """The status that the application has answered."""
         return 0 if self._head is None else int(self._head["status"])
+
+    def _no_result(self, task: asyncio.Task[None]) -> Unstored | Doubtful | None:
+        status = self.status
+        if not self._policy.stores(status):
+            return Unstored(f"answered {status}, which says that nothing has happened")
+        raised = task.exception() if task.done() and not task.cancelled() else None
+        if status >= 500 and raised is not None:
+            # Starlette answers 500 to an exception, and raises it again: that is no other outcome than raising alone.
+            return Doubtful(f"answered {status} to {type(raised).__name__}: {raised}")
+        if status in self._policy.doubtful:
+            return Doubtful(f"answered {status}, which says that it is not known what has happened")
+        return None
 
     @property
     def _answered(self) -> bool:

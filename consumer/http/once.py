@@ -178,6 +178,8 @@ class Once:
         ending = called.ending
         if ending.conflict:
             return problem("payload-mismatch")
+        if called.error is not None and called.error is capture.answered_with and not ending.duplicate:
+            return ()  # its response is no result, and is the first caller's all the same
         match ending.state:
             case State.DONE:
                 expires = await self._expires(desk, work, called)
@@ -195,8 +197,6 @@ class Once:
                     "outcome-unknown", "somebody has to find out; do not send it under another key"
                 )
             case State.ABSENT:
-                if called.error is not None and called.error is capture.unstored:
-                    return ()
                 return problem("store-unavailable" if called.error is not None else "in-progress")
             case _:
                 return problem("in-progress")

@@ -65,6 +65,8 @@ class Policy:
 
     Args:
         unstored: statuses that say "nothing has happened": the key is free again. Default: `UNSTORED`.
+        doubtful: statuses that say "it is not known what has happened": the key is in doubt. Default: none, so that a 500
+            is the result; `{500}` is right where a framework makes one of every exception, as Litestar does.
         headers: names of header fields to store beside `KEPT`, in any case.
         largest: bytes of the largest body that is stored. A larger one, or a stream of events, is passed on as it comes;
             the key is done all the same, and a replay is told `response-not-stored`.
@@ -74,6 +76,7 @@ class Policy:
     """
 
     unstored: Collection[int] = UNSTORED
+    doubtful: Collection[int] = ()
     headers: Collection[str] = ()
     largest: int = 256 * 1024
     kept: frozenset[bytes] = field(init=False)
@@ -84,6 +87,11 @@ class Policy:
                 raise RegistrationError(
                     f"Policy(unstored=…): {status!r} is no status of a failure (400 to 599); what succeeded must be stored, "
                     "or it is done twice"
+                )
+        for status in self.doubtful:
+            if not 500 <= status <= 599:
+                raise RegistrationError(
+                    f"Policy(doubtful=…): {status!r} is no status of a server's failure (500 to 599); leave it out"
                 )
         more = {name.lower() for name in self.headers}
         if more & NEVER_KEPT:

@@ -164,6 +164,16 @@ async def test_every_other_status_is_the_result(status, bank):
     assert second.replayed
 
 
+async def test_a_status_that_says_not_known_leaves_the_key_in_doubt(bank, url):
+    bank.status = 500
+    async with guarding(bank, url, policy=Policy(doubtful={500})) as client:
+        first, second = await client.send("k1"), await client.send("k1")
+        [entry] = await client.entries()
+    assert (first.status, first.body) == (500, b'{"payment":1}')
+    assert second.code == "outcome-unknown"
+    assert (entry.state, bank.runs) == (State.IN_DOUBT, 1)
+
+
 @pytest.mark.parametrize("answer", [b"\x89PNG\r\n\x00\xff", "päivää \u0000 \U0001f4b0".encode(), b""])
 async def test_a_body_is_replayed_byte_for_byte(answer, bank, url):
     bank.answer = answer

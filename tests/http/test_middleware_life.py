@@ -265,6 +265,17 @@ async def test_starlette_add_middleware():
     assert await server.stop() == "lifespan.shutdown.complete"
 
 
+async def test_an_exception_that_is_answered_with_500_inside_is_in_doubt_too():
+    """Around the whole of Starlette the exception comes with a response; as its middleware, without."""
+    guard = guard_of(Api().starlette())
+    reply = Reply()
+    async with guard.lifespan():
+        with pytest.raises(ZeroDivisionError):
+            await Client(guard).into(reply, "k1", b'{"broken":1}')
+        assert (reply.status, reply.body) == (500, b"Internal Server Error")
+        assert (await Client(guard).send("k1", b'{"broken":1}')).code == "outcome-unknown"
+
+
 async def test_a_guarded_application_mounted_in_another_needs_its_lifespan():
     api = Api()
     guard = guard_of(api.starlette(), routes={"POST /payments": "required"})

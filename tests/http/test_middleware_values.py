@@ -125,6 +125,7 @@ def test_a_wrong_argument_is_refused(given, text):
     ("given", "text"),
     [
         ({"unstored": {200}}, "200 is no status of a failure"),
+        ({"doubtful": {404}}, "404 is no status of a server's failure"),
         ({"headers": ["Set-Cookie"]}, "'set-cookie' is never stored"),
         ({"headers": ["x-a", "Authorization"]}, "'authorization' is never stored"),
         ({"headers": ["Transfer-Encoding"]}, "'transfer-encoding' is never stored"),
