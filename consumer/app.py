@@ -21,6 +21,7 @@ from consumer.http.hooks import WebhookApp
 from consumer.http.openapi import document
 from consumer.http.service import Service, Way
 from consumer.message import Message, Outgoing
+from consumer.observe.observed import Observed
 from consumer.path.desk import Desk
 from consumer.path.direct import fault_of
 from consumer.path.keying import Unkeyed
@@ -75,7 +76,7 @@ class App:
         return tuple(self._schema.get(dialect, ()))
 
     def asgi(self, settings: Settings | None = None, *, consume: bool = False) -> Service:
-        """Return the ASGI application: endpoints, webhooks, routes, `/readyz`, `/livez`, `/openapi.json`.
+        """Return the ASGI application: endpoints, webhooks, routes, health, metrics, `/openapi.json`.
 
         Its lifespan opens the app; see `consumer.http.service.Service`.
 
@@ -88,10 +89,33 @@ class App:
             SettingsError: a setting or a webhook's secret is wrong, or Starlette is not installed.
         """
         settings = Settings.load() if settings is None else settings
-        return self.serving(lambda: self.running(settings, consume=consume))
+        observed = self.observed(settings.with_(health_port=0))  # the service answers on its own port
 
-    def serving(self, opener: Callable[[], AbstractAsyncContextManager[Running]]) -> Service:
-        """As `asgi`, for a process that opens the app in its own way."""
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Running]:
+            with observed.served():
+                async with self.running(
+                    settings, consume=consume, observer=observed, measured=True
+                ) as running:
+                    observed.opened(running.runtime, running.desk)
+                    yield running
+
+        return self.serving(opened, observed)
+
+    def observed(self, settings: Settings, other: Observer | None = None) -> Observed:
+        """Return what counts and tells of one process of this app, see `consumer.observe`.
+
+        Args:
+            settings: of the process.
+            other: another observer, told of every ending too.
+        """
+        providers = [webhook.provider.name for webhook in self.handlers.webhooks]
+        return Observed(self.handlers.declared, providers, settings, other)
+
+    def serving(
+        self, opener: Callable[[], AbstractAsyncContextManager[Running]], observed: Observed
+    ) -> Service:
+        """As `asgi`, for a process that opens the app in its own way and is observed by `observed`."""
         self.handlers.check()
         ways: list[Way] = [(e.path, (e.method,), EndpointApp(e)) for e in self.handlers.endpoints]
         for webhook in self.handlers.webhooks:
@@ -99,7 +123,7 @@ class App:
             methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
             ways.append((webhook.path, methods, WebhookApp(webhook, webhook.provider.name, gate)))
         ways += [(route.path, (route.method,), route.function) for route in self.handlers.routes]
-        return Service(ways, opener, lambda: document(self.name, self.handlers.endpoints))
+        return Service(ways, opener, lambda: document(self.name, self.handlers.endpoints), observed.answer)
 
     @asynccontextmanager
     async def open(self, settings: Settings | None = None) -> AsyncIterator[Running]:

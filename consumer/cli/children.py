@@ -18,6 +18,8 @@ from consumer.worker.processes import Supervisor
 
 __all__ = ["arguments_of", "check_shared", "supervise"]
 
+LAST_PORT = 65_535
+
 
 def check_shared(app: App, settings: Settings) -> None:
     """Refuse a store that lives in one process.
@@ -67,10 +69,17 @@ def supervise(
         ready: the line to print when all children are ready.
     """
     check_shared(app, settings)
+    last = settings.health_port + settings.processes - 1
+    if settings.health_port and last > LAST_PORT:
+        raise SettingsError(
+            f"health_port = {settings.health_port}: {settings.processes} processes need ports up to {last};"
+            f" there is none above {LAST_PORT}"
+        )
 
     def command(number: int) -> list[str]:
         instance = None if settings.instance is None else f"{settings.instance}-{number}"
-        own = arguments_of(context, processes=1, supervised=True, instance=instance)
+        port = settings.health_port and settings.health_port + number - 1
+        own = arguments_of(context, processes=1, supervised=True, instance=instance, health_port=port)
         return [sys.executable, "-m", "consumer", str(context.info_name), *own]
 
     supervisor = Supervisor(

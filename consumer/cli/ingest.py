@@ -51,7 +51,7 @@ def ingest(
     grace: float | None,
     log: str | None,
 ) -> None:
-    """Serve endpoints, webhooks, /readyz, /livez and /openapi.json until SIGTERM; then finish what is under way.
+    """Serve endpoints, webhooks, /livez, /readyz, /startupz, /metrics and /openapi.json until SIGTERM; then finish what is under way.
 
     An endpoint runs its handler here; what a webhook lands is run by workers (`consumer run`), which publish, too.
     Prints one line that starts with `ready` when it can accept. While the store is away it answers 503.

@@ -12,7 +12,7 @@ import click
 from consumer.cli.logs import configure
 from consumer.settings import Settings
 
-__all__ = ["connection_options", "duration", "not_blank", "one_shot_settings", "raw"]
+__all__ = ["connection_options", "duration", "health_options", "not_blank", "one_shot_settings", "raw"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +61,20 @@ def connection_options(*, broker: bool = True) -> Callable[[F], F]:
         return function
 
     return add
+
+
+def health_options(function: F) -> F:
+    """Add `--health-port` and `--health-host` (a decorator)."""
+    port = click.option(
+        "--health-port",
+        type=click.IntRange(0, 65_535),
+        metavar="PORT",
+        help="Serve /livez, /readyz, /startupz and /metrics; with --processes N: from PORT on, one each.",
+    )
+    host = click.option(
+        "--health-host", metavar="HOST", help="Address of the health port; default: 127.0.0.1."
+    )
+    return port(host(function))
 
 
 def one_shot_settings(config: str | None, **flags: Any) -> Settings:

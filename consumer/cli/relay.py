@@ -13,7 +13,7 @@ from consumer.cli.exits import Code, guarded, migrate_hint
 from consumer.cli.loading import load_app
 from consumer.cli.logs import configure
 from consumer.cli.observer import Watcher
-from consumer.cli.options import connection_options
+from consumer.cli.options import connection_options, health_options
 from consumer.cli.output import say
 from consumer.cli.serving import serve
 from consumer.cli.signals import Signals, end_now
@@ -29,6 +29,7 @@ __all__ = ["relay"]
 @click.option(
     "--worker-ttl", type=float, metavar="S", help="Seconds without a sign of life until others take over."
 )
+@health_options
 @click.option("--log", type=click.Choice(["human", "json"]), help="Log format; default: human on a terminal.")
 @guarded
 def relay(
@@ -38,13 +39,23 @@ def relay(
     broker: str | None,
     config: str | None,
     worker_ttl: float | None,
+    health_port: int | None,
+    health_host: str | None,
     log: str | None,
 ) -> None:
     """Publish what is committed in the outbox, until SIGTERM. No handler runs, no resource is opened.
 
     Beside workers that run with --no-relay; any number of relays share the outbox.
     """
-    settings = Settings.load(config, store=store, broker=broker, worker_ttl=worker_ttl, log=log)
+    settings = Settings.load(
+        config,
+        store=store,
+        broker=broker,
+        worker_ttl=worker_ttl,
+        health_port=health_port,
+        health_host=health_host,
+        log=log,
+    )
     configure(settings.log, settings.log_level)
     loaded = load_app(app)
     if is_embedded(settings.broker):

@@ -14,7 +14,7 @@ from consumer.cli.exits import Code, guarded, migrate_hint
 from consumer.cli.loading import load_app
 from consumer.cli.logs import configure
 from consumer.cli.observer import Watcher
-from consumer.cli.options import connection_options
+from consumer.cli.options import connection_options, health_options
 from consumer.cli.output import say
 from consumer.cli.serving import serve
 from consumer.cli.signals import Signals, end_now, end_with_stdin
@@ -44,6 +44,7 @@ __all__ = ["run"]
 @click.option(
     "--slots", type=int, metavar="N", help="Keys started at once; what a crash leaves in doubt at most."
 )
+@health_options
 @click.option("--log", type=click.Choice(["human", "json"]), help="Log format; default: human on a terminal.")
 @click.option("--supervised", is_flag=True, hidden=True, help="End when stdin does.")
 @click.pass_context
@@ -63,6 +64,8 @@ def run(
     worker_ttl: float | None,
     grace: float | None,
     slots: int | None,
+    health_port: int | None,
+    health_host: str | None,
     log: str | None,
     supervised: bool,
 ) -> None:
@@ -80,6 +83,8 @@ def run(
         worker_ttl=worker_ttl,
         grace=grace,
         slots=slots,
+        health_port=health_port,
+        health_host=health_host,
         log=log,
     )
     configure(settings.log, settings.log_level)

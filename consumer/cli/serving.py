@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from consumer.app import App, Running
 from consumer.cli.signals import Signals
 from consumer.errors import BrokerUnavailable, StoreUnavailable
 from consumer.http.server import listening
+from consumer.observe.observed import Observed
 from consumer.path.parts import Observer
 from consumer.settings import Settings
 
@@ -56,9 +58,20 @@ async def serve(
         SettingsError, RegistrationError: it can never work like this.
         Exception: a part of the worker has ended by a bug.
     """
+    app.handlers.check()
+    observed = app.observed(settings, observer)
+    begin = partial(
+        _Life, app, settings, signals, observed, ready, consume=consume, relay=relay, ingest=ingest
+    )
+    with observed.served():
+        return await _lives(signals, begin)
+
+
+async def _lives(signals: Signals, begin: Callable[[], _Life]) -> bool:
+    """Try to start until it works or is not wanted any more."""
     pause = FIRST_PAUSE
     while not signals.stopping.is_set():
-        life = _Life(app, settings, signals, observer, ready, consume=consume, relay=relay, ingest=ingest)
+        life = begin()
         try:
             return await life.lead()
         except (StoreUnavailable, BrokerUnavailable) as fault:
@@ -81,7 +94,7 @@ class _Life:
         app: App,
         settings: Settings,
         signals: Signals,
-        observer: Observer,
+        observed: Observed,
         ready: Callable[[], None],
         *,
         consume: bool,
@@ -91,7 +104,7 @@ class _Life:
         self._app = app
         self._settings = settings
         self._signals = signals
-        self._observer = observer
+        self._observed = observed
         self._ready = ready
         self._consume = consume
         self._relay = relay
@@ -113,10 +126,16 @@ class _Life:
             stop.cancel()
 
     async def _work(self) -> bool:
+        measured = bool(self._settings.health_port) or self._ingest is not None
         async with self._app.running(
-            self._settings, consume=self._consume, relay=self._relay, observer=self._observer
+            self._settings,
+            consume=self._consume,
+            relay=self._relay,
+            observer=self._observed,
+            measured=measured,
         ) as running:
             self.started = True
+            self._observed.opened(running.runtime, running.desk)
             async with self._listening(running):
                 self._ready()
                 await self._until_the_end(running.runtime.failed())
@@ -133,7 +152,7 @@ class _Life:
         async def opened() -> AsyncIterator[Running]:
             yield running
 
-        service = self._app.serving(opened)
+        service = self._app.serving(opened, self._observed)
         host, port = self._ingest
         async with service.lifespan(), listening(service, host, port, grace=self._settings.grace):
             yield

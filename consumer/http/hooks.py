@@ -24,7 +24,7 @@ from consumer.path.desk import Desk
 from consumer.path.keying import Unkeyed, born_dead, landing_of
 from consumer.rules import decode
 
-__all__ = ["Authentic", "Event", "Gate", "WebhookApp"]
+__all__ = ["Authentic", "Denied", "Event", "Gate", "WebhookApp"]
 
 _log = logging.getLogger("consumer.webhooks")
 
@@ -44,15 +44,23 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Authentic(msgspec.Struct, frozen=True):
-    """An authentic request: its events, and the status that says "stored"."""
+    """An authentic request: its events, the status that says "stored", and which of the provider's secrets matched."""
 
     events: tuple[Event, ...]
     accepted: int
+    secret: int = 0
 
 
-Gate = Callable[[Scope, bytes, float], Authentic | Answer]
+class Denied(msgspec.Struct, frozen=True):
+    """A request that is not its provider's: what is answered, and the class of the reason, for metrics."""
+
+    answer: Answer
+    reason: str
+
+
+Gate = Callable[[Scope, bytes, float], Authentic | Denied | Answer]
 """Decides whether a request is its provider's, on its raw bytes: (scope, body, now). An `Answer` is sent as it is, and
-nothing is stored. Raises `SettingsError` where a secret has gone."""
+nothing is stored; `Denied` too. Raises `SettingsError` where a secret has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class WebhookApp:
             answer, outcome = await self._answer(desk, scope, receive)
         except Disconnected:
             return
-        desk.counts[self.webhook.path, outcome] += 1
+        desk.results[self.source, outcome] += 1
         await answer.send(send)
 
     async def _answer(self, desk: Desk, scope: Scope, receive: Receive) -> tuple[Answer, str]:
@@ -90,8 +98,11 @@ class WebhookApp:
         except SettingsError as fault:
             _log.error("%s: %s", self.webhook.path, fault)
             return problem("store-unavailable", "this webhook is not configured"), "unavailable"
+        if isinstance(verdict, Denied):
+            return verdict.answer, verdict.reason
         if isinstance(verdict, Answer):
-            return verdict, "refused" if verdict.status >= 400 else "greeted"
+            return verdict, "refused" if verdict.status >= 400 else "ignored"
+        desk.secrets[self.source, str(verdict.secret)] += 1
         request = request_of(scope)
         if self.webhook.tenant is not None:
             asked = await tenant_of(request, self.webhook.tenant, self.webhook.path)

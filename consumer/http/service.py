@@ -10,12 +10,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import Any, Protocol
 
 from consumer.errors import BrokerUnavailable, SettingsError, StoreUnavailable
-from consumer.http.answer import App, Receive, Scope, Send, json_answer
+from consumer.http.answer import Answer, App, Receive, Scope, Send, json_answer
 from consumer.http.edge import Edge
 from consumer.http.problem import problem
 from consumer.path.desk import Desk
 
-__all__ = ["Opened", "Service", "Way"]
+__all__ = ["Opened", "Service", "Told", "Way"]
 
 _log = logging.getLogger("consumer.http")
 
@@ -42,6 +42,10 @@ Way = tuple[str, Sequence[str], Any]
 """A path (`/payments/{payment_id}`), its methods, and what answers: an ASGI application, or a function of Starlette's."""
 
 
+Told = Callable[[str, Sequence[str]], tuple[int, str, bytes]]
+"""What an orchestrator is told: (path, reasons known here why work cannot be taken) -> status, content type, body."""
+
+
 class Service:
     """An ASGI application. It opens the app in its lifespan; where the store is away, it answers 503 until it is back.
 
@@ -52,6 +56,7 @@ class Service:
         ways: endpoints, webhooks and plain routes.
         opener: opens the app.
         described: the OpenAPI document.
+        told: answers `/livez`, `/readyz`, `/startupz` and `/metrics`; `None`: only the first two, by this service alone.
 
     Attributes:
         clean: after the end: everything in hand had ended.
@@ -62,9 +67,11 @@ class Service:
         ways: Sequence[Way],
         opener: Callable[[], AbstractAsyncContextManager[Opened]],
         described: Callable[[], dict[str, Any]],
+        told: Told | None = None,
     ) -> None:
         self._opener = opener
         self._described = described
+        self._told = told
         self._opened: Opened | None = None
         self._life: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -171,6 +178,10 @@ class Service:
         await self._router(scope, receive, send)
 
     def _own(self) -> list[Way]:
+        told = self._told
+        if told is not None:
+            return [*self._asked(told), ("/openapi.json", ("GET",), _Plain(self._openapi))]
+
         async def livez(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - see ASGI
             await json_answer(200, {"status": "alive"}).send(send)
 
@@ -180,13 +191,27 @@ class Service:
             )
             await answer.send(send)
 
-        async def openapi(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - see ASGI
-            await json_answer(200, self._described()).send(send)
-
         return [
             (path, ("GET",), _Plain(app))
-            for path, app in (("/livez", livez), ("/readyz", readyz), ("/openapi.json", openapi))
+            for path, app in (("/livez", livez), ("/readyz", readyz), ("/openapi.json", self._openapi))
         ]
+
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - see ASGI
+        await json_answer(200, self._described()).send(send)
+
+    def _asked(self, told: Told) -> list[Way]:
+        async def health(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - see ASGI
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            reasons = []
+            if path == "/readyz" and not await self.ready():
+                reasons.append(
+                    "requests cannot be taken: the store does not answer, or there is too much to do"
+                )
+            status, kind, body = told(path, reasons)
+            headers = ((b"content-type", kind.encode()), (b"cache-control", b"no-store"))
+            await Answer(status, body, headers).send(send)
+
+        return [(path, ("GET",), _Plain(health)) for path in ("/livez", "/readyz", "/startupz", "/metrics")]
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -17,7 +17,25 @@ from consumer.path.direct import Called, call, held_by
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Ending, Parts, Work
 
-__all__ = ["Desk"]
+__all__ = ["RESULTS", "Desk"]
+
+RESULTS = (
+    "landed",
+    "duplicate",
+    "ignored",
+    "conflict",
+    "rejected",
+    "failed",
+    "unread",
+    "unavailable",
+    "refused",
+    "missing",
+    "malformed",
+    "stale",
+    "future",
+    "mismatch",
+)
+"""What may become of a webhook request; from `missing` on (and `duplicate`, where a signature comes twice) its gate refuses."""
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
@@ -43,6 +61,8 @@ class Desk:
 
     Attributes:
         counts: what was answered, by (way in, outcome), for metrics.
+        results: what became of webhook requests, by (provider, one of `RESULTS`).
+        secrets: authentic webhook requests, by (provider, which of its secrets matched).
     """
 
     def __init__(self, parts: Parts, *, ready: Callable[[], bool], landed: Callable[[], None]) -> None:
@@ -52,6 +72,8 @@ class Desk:
         self._under_way: dict[bytes, tuple[bytes, asyncio.Task[Called]]] = {}
         self._land = Coalesced(parts.arrivals.land)
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.results: Counter[tuple[str, str]] = Counter()
+        self.secrets: Counter[tuple[str, str]] = Counter()
 
     @property
     def app(self) -> str:

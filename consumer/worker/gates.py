@@ -8,7 +8,7 @@ import logging
 from consumer.declare.ways import Webhook
 from consumer.errors import SettingsError
 from consumer.http.answer import Answer, Scope
-from consumer.http.hooks import Authentic, Event, Gate
+from consumer.http.hooks import Authentic, Denied, Event, Gate
 from consumer.message import Headers
 from consumer.webhooks import Item, Provider, Refused, Reply, Request, Verified, receive
 
@@ -28,18 +28,20 @@ def gate_of(webhook: Webhook) -> Gate:
     except SettingsError as fault:
         _log.error("webhook %s answers 503: %s", webhook.path, fault)
 
-    def gate(scope: Scope, body: bytes, now: float) -> Authentic | Answer:
+    def gate(scope: Scope, body: bytes, now: float) -> Authentic | Denied | Answer:
         request = Request(
             scope["method"], scope["path"], scope.get("query_string", b""), tuple(scope["headers"]), body
         )
         verdict = receive(provider, request, now)
         match verdict:
             case Refused():
-                return Answer(verdict.status, b"", ((b"cache-control", b"no-store"),))
+                answer = Answer(verdict.status, b"", ((b"cache-control", b"no-store"),))
+                return Denied(answer, verdict.reason.value)
             case Reply():
                 return Answer(verdict.status, verdict.body, verdict.headers)
             case Verified():
-                return Authentic(tuple(_event(item, verdict) for item in verdict.items), provider.accepted)
+                events = tuple(_event(item, verdict) for item in verdict.items)
+                return Authentic(events, provider.accepted, verdict.secret_index)
 
     return gate
 

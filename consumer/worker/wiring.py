@@ -296,6 +296,12 @@ class Runtime:
         return not self._closing and self._permitted() and self.slots.stuck < self._settings.slots
 
     @property
+    def rebalances(self) -> int:
+        """How often a broker has assigned partitions to this process."""
+        source = measured_of(self._source)
+        return 0 if source is None else source.rebalances
+
+    @property
     def stuck(self) -> int:
         """How many handlers ignore their cancellation."""
         return self.slots.stuck + len(self.lanes.left_behind)
