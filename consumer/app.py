@@ -22,6 +22,7 @@ from consumer.http.openapi import document
 from consumer.http.service import Service, Way
 from consumer.message import Message, Outgoing
 from consumer.observe.observed import Observed
+from consumer.observe.tracing import tracing_of
 from consumer.path.desk import Desk
 from consumer.path.direct import fault_of
 from consumer.path.keying import Unkeyed
@@ -183,6 +184,7 @@ class App:
                 given=given,
                 consumes=consume,
                 relays=relays,
+                tracing=tracing_of(self.name, settings.consumer_group or self.name),
                 measured=measured,
             )
             works = consume or relays
@@ -246,7 +248,16 @@ class Running:
         outgoing = outgoing_of(
             uuid.uuid4().bytes, topic, value, ordering_key=ordering_key, headers=headers, delay=delay
         )
-        await self.publish_all([outgoing])
+        tracing = self.runtime.parts.tracing
+        with tracing.publishing(topic) as span:
+            try:
+                await self.publish_all(
+                    [msgspec.structs.replace(outgoing, headers=tracing.carried(outgoing.headers))]
+                )
+            except Exception as fault:
+                span.ended("failed", fault, failed=True)
+                raise
+            span.ended("sent")
 
     async def publish_all(self, messages: Sequence[Outgoing]) -> None:
         """Publish encoded messages, each where its topic lives. Errors as for `publish`."""
@@ -306,7 +317,7 @@ class Running:
         value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         topic = handler.topics[0] if handler.topics else handler.name
         headers = () if tenant == "public" else (("tenant", tenant.encode()),)
-        message = Message(topic, value, headers, source="call")
+        message = Message(topic, value, self.runtime.parts.tracing.carried(headers), source="call")
         envelope = self.desk.envelope(handler, message)
         if isinstance(envelope, Unkeyed):
             raise ConsumerError(f"{handler.name}: {envelope.kind}: {envelope.reason}")

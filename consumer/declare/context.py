@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +10,7 @@ import msgspec
 
 from consumer.declare.outgoing import HeaderItems, outgoing_of
 from consumer.errors import ConsumerError
-from consumer.message import Message, Outgoing
+from consumer.message import Headers, Message, Outgoing
 from consumer.rules import keys
 
 __all__ = ["Context", "Done", "HeaderItems", "NotDone", "Publish", "Reconciled", "Unknown"]
@@ -28,6 +28,7 @@ class Context:
         token: the fencing token of this attempt.
         attempt: counts from 1; a redrive starts it anew.
         message: the bytes and headers as they arrived.
+        carried: adds the context of the trace to outgoing headers; `None`: nothing is traced.
 
     Attributes:
         tenant: whose key space the key is in; `public` where there are no tenants.
@@ -37,11 +38,30 @@ class Context:
         message: the bytes and headers as they arrived.
     """
 
-    __slots__ = ("_identity", "_key", "_over", "_published", "attempt", "fencing_token", "message", "tenant")
+    __slots__ = (
+        "_carried",
+        "_identity",
+        "_key",
+        "_over",
+        "_published",
+        "attempt",
+        "fencing_token",
+        "message",
+        "tenant",
+    )
 
     def __init__(
-        self, *, identity: bytes, key: bytes, tenant: str, token: int, attempt: int, message: Message
+        self,
+        *,
+        identity: bytes,
+        key: bytes,
+        tenant: str,
+        token: int,
+        attempt: int,
+        message: Message,
+        carried: Callable[[Headers], Headers] | None = None,
     ) -> None:
+        self._carried = carried
         self._identity = identity
         self._key = key
         self._published: list[Outgoing] = []
@@ -84,7 +104,8 @@ class Context:
             topic: where to; letters, digits, `.`, `_` and `-`.
             value: anything that msgspec encodes, encoded as JSON at once; bytes pass as they are. At most 1 MiB.
             ordering_key: messages of one topic and ordering key stay in order; `None`: no order.
-            headers: names and values. `tenant` is carried on from this message unless it is given.
+            headers: names and values. `tenant` is carried on from this message, and where the process traces
+                `traceparent` and `tracestate` name the attempt, unless they are given.
             delay: seconds (or a timedelta) from the commit until it may be published.
 
         Raises:
@@ -104,6 +125,8 @@ class Context:
         )
         if self.tenant != "public" and not any(name == "tenant" for name, _ in out.headers):
             out = msgspec.structs.replace(out, headers=(*out.headers, ("tenant", self.tenant.encode())))
+        if self._carried is not None and (more := self._carried(out.headers)) is not out.headers:
+            out = msgspec.structs.replace(out, headers=more)
         self._published.append(out)
 
     def revoke(self) -> None:

@@ -46,10 +46,13 @@ class EndpointApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; see ASGI."""
         desk: Desk = scope["consumer.desk"]
-        try:
-            answer = await self._answer(desk, scope, receive)
-        except Disconnected:
-            return
+        route = self.endpoint.path
+        with desk.tracing.request(scope["method"], route, scope["headers"]) as span:
+            try:
+                answer = await self._answer(desk, scope, receive)
+            except Disconnected:
+                return
+            span.ended(str(answer.status), failed=answer.status >= 500)
         desk.counts[self.endpoint.text, str(answer.status)] += 1
         await answer.send(send)
 
@@ -85,7 +88,7 @@ class EndpointApp:
         message = Message(
             handler.topics[0] if handler.topics else handler.name,
             payload if isinstance(payload, bytes) else msgspec.json.encode(payload),
-            _tenant_header(endpoint, request),
+            desk.tracing.carried(_tenant_header(endpoint, request)),
             source=SOURCE,
         )
         envelope = desk.envelope(handler, message)

@@ -80,10 +80,12 @@ class WebhookApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; see ASGI."""
         desk: Desk = scope["consumer.desk"]
-        try:
-            answer, outcome = await self._answer(desk, scope, receive)
-        except Disconnected:
-            return
+        with desk.tracing.request(scope["method"], self.webhook.path, scope["headers"]) as span:
+            try:
+                answer, outcome = await self._answer(desk, scope, receive)
+            except Disconnected:
+                return
+            span.ended(str(answer.status), failed=answer.status >= 500)
         desk.results[self.source, outcome] += 1
         await answer.send(send)
 
@@ -143,7 +145,7 @@ class WebhookApp:
                 _dead(
                     desk.app,
                     handler,
-                    self._message(event, event.value, handler, request),
+                    self._message(desk, event, event.value, handler, request),
                     reason,
                     request.tenant,
                 )
@@ -154,7 +156,7 @@ class WebhookApp:
         value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         landings = []
         for handler in handlers:
-            message = self._message(event, value, handler, request)
+            message = self._message(desk, event, value, handler, request)
             envelope = desk.envelope(handler, message)
             if isinstance(envelope, Unkeyed):
                 landings.append(born_dead(desk.app, handler, message, envelope))
@@ -174,11 +176,11 @@ class WebhookApp:
         except (msgspec.MsgspecError, ValueError) as fault:
             return None, f"{type(fault).__name__} in its translation"
 
-    def _message(self, event: Event, value: bytes, handler: Handler, request: Request) -> Message:
+    def _message(self, desk: Desk, event: Event, value: bytes, handler: Handler, request: Request) -> Message:
         headers = event.headers
         if isinstance(handler.tenant, HeaderRule) and request.tenant not in {"", "public"}:
             headers = (*headers, (handler.tenant.name, request.tenant.encode()))
-        return Message(self.webhook.topic, value, headers, source=self.source)
+        return Message(self.webhook.topic, value, desk.tracing.carried(headers), source=self.source)
 
 
 def _dead(app: str, handler: Handler, message: Message, reason: str, tenant: str) -> Landing:

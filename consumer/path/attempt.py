@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from consumer.declare.resources import attempt_resources
 from consumer.declare.tx import Tx, Writes
 from consumer.entry import Won
 from consumer.errors import Reject, Retry
-from consumer.message import Outgoing
+from consumer.message import Envelope, Outgoing
 from consumer.path.parts import Attempt, Parts, Work
 from consumer.ports.inbox import Group
 from consumer.rules.modes import Outcome
@@ -32,6 +33,10 @@ __all__ = [
 
 LONGEST_REASON = 500
 """Characters of a reason that are kept: it is for people, a traceback belongs in the log."""
+
+
+_NO_ERROR = {Outcome.RETURNED, Outcome.REJECT}
+"""Outcomes that count as no error where attempts are traced: a refusal is an answer."""
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +74,7 @@ async def attempt(
     group: Group | None = None,
     writes: Writes | None = None,
     payload: Any = None,
+    batch: Sequence[Envelope] = (),
 ) -> Verdict:
     """Run the handler of `work` once and return how that ended. A handler of batches gets a batch of one.
 
@@ -82,12 +88,23 @@ async def attempt(
         group: the open transaction of a Transactional handler.
         writes: what the group has collected so far.
         payload: what the handler is called with; `None`: the envelope's payload.
+        batch: the envelopes of all its items, where `payload` is a batch.
 
     Raises:
         asyncio.CancelledError: the runtime was told to stop; the outcome of the attempt is not known.
     """
+    with parts.tracing.attempt(work.handler.name, batch or (work.envelope,), won.attempt) as span:
+        verdict = await _attempt(parts, work, won, group=group, writes=writes, payload=payload)
+        failed = verdict.outcome not in _NO_ERROR
+        span.ended(verdict.outcome.name.lower(), verdict.error, failed=failed)
+    return verdict
+
+
+async def _attempt(
+    parts: Parts, work: Work, won: Won, *, group: Group | None, writes: Writes | None, payload: Any
+) -> Verdict:
     handler = work.handler
-    ctx = context_of(work, won)
+    ctx = context_of(parts, work, won)
     item: Item[Any] | None = None
     if payload is None:
         payload = work.envelope.payload
@@ -152,7 +169,7 @@ async def _called(parts: Parts, handler: Handler, payload: Any, ctx: Context, tx
         return await handler.call(payload, ctx, tx, resources)
 
 
-def context_of(work: Work, won: Won) -> Context:
+def context_of(parts: Parts, work: Work, won: Won) -> Context:
     """Return the context of one attempt."""
     envelope = work.envelope
     return Context(
@@ -162,6 +179,7 @@ def context_of(work: Work, won: Won) -> Context:
         token=won.token,
         attempt=won.attempt,
         message=envelope.message,
+        carried=parts.tracing.carried,
     )
 
 

@@ -35,9 +35,12 @@ async def attempt_batch(
     Raises:
         asyncio.CancelledError: the runtime was told to stop; the outcome of all attempts is not known.
     """
-    items = [Item(work.envelope.payload, context_of(work, won)) for work, won in works]
+    items = [Item(work.envelope.payload, context_of(parts, work, won)) for work, won in works]
     first, won = works[0]
-    verdict = await attempt(parts, first, won, group=group, writes=writes, payload=Batch(items))
+    envelopes = [work.envelope for work, _ in works]
+    verdict = await attempt(
+        parts, first, won, group=group, writes=writes, payload=Batch(items), batch=envelopes
+    )
     for item in items:
         item.ctx.revoke()
     if not verdict.returned:

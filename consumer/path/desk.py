@@ -16,6 +16,7 @@ from consumer.path.coalesce import Coalesced
 from consumer.path.direct import Called, call, held_by
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Ending, Parts, Work
+from consumer.ports.tracing import Tracing
 
 __all__ = ["RESULTS", "Desk"]
 
@@ -79,6 +80,11 @@ class Desk:
     def app(self) -> str:
         """The app's name."""
         return self._parts.app
+
+    @property
+    def tracing(self) -> Tracing:
+        """Draws what goes on, where the process traces."""
+        return self._parts.tracing
 
     @property
     def full(self) -> bool:

@@ -17,6 +17,7 @@ from consumer.path.routing import Router
 from consumer.path.timer import Timer
 from consumer.ports.arrivals import Arrivals
 from consumer.ports.inbox import Group, Groups, Inbox
+from consumer.ports.tracing import Tracing, Untraced
 from consumer.ports.transport import Clock
 
 __all__ = ["Attempt", "Ending", "Observer", "Parts", "Work"]
@@ -124,6 +125,7 @@ class Parts:
         owed: settles of direct calls that the store has not taken yet, by identity: their keys have run, so their claims
             must be settled, and never be released as if nobody had started them.
         timer: their time-outs.
+        tracing: draws what goes on, where the process traces.
     """
 
     app: str
@@ -139,6 +141,7 @@ class Parts:
     calls: set[asyncio.Task[Any]] = field(default_factory=set)
     owed: dict[bytes, Settle] = field(default_factory=dict)
     timer: Timer = field(default_factory=Timer)
+    tracing: Tracing = field(default_factory=Untraced)
 
     def stop(self, task: asyncio.Task[Any]) -> None:
         """Ask `task` to stop, and let the attempt that it runs know that it was the runtime who asked."""

@@ -10,10 +10,11 @@ from consumer.declare.context import Context, Done, NotDone
 from consumer.declare.handlers import Handler
 from consumer.declare.resources import attempt_resources
 from consumer.entry import State, Taken
-from consumer.message import Message
+from consumer.message import Envelope, Message
 from consumer.path.attempt import one_line
 from consumer.path.parts import Parts
 from consumer.ports.operator import Doubts, Resolution
+from consumer.ports.tracing import Span
 
 __all__ = ["LEASE", "TRIES", "ask_about_doubts"]
 
@@ -48,39 +49,56 @@ async def ask_about_doubts(parts: Parts, doubts: Doubts, handlers: Sequence[Hand
 
 
 async def _ask(parts: Parts, handler: Handler, entry: Taken) -> Resolution | None:
+    message = Message.decode(entry.message)
     ctx = Context(
         identity=entry.identity,
         key=entry.key,
         tenant=entry.tenant,
         token=entry.token,
         attempt=entry.attempt,
-        message=Message.decode(entry.message),
+        message=message,
+        carried=parts.tracing.carried,
     )
+    seen = Envelope(message, None, entry.tenant, entry.key, entry.identity, entry.fingerprint, stored=True)
+    try:
+        with parts.tracing.attempt(handler.name, [seen], entry.attempt, operation="reconcile") as span:
+            return await _answered(parts, handler, entry, ctx, span)
+    except Exception as raised:  # noqa: BLE001 - whatever a user's reconcile raises means "not known"
+        _log.warning("%s: reconcile raised %s; the entry stays in doubt", handler.name, one_line(raised))
+    finally:
+        ctx.revoke()
+    return None
+
+
+async def _answered(
+    parts: Parts, handler: Handler, entry: Taken, ctx: Context, span: Span
+) -> Resolution | None:
+    """Ask, and make a resolution of the answer; `None`: it is still not known."""
     try:
         async with (
             asyncio.timeout(LEASE * 0.8),
             attempt_resources(parts.resources, handler.reconcile_needs, ctx, None) as resources,
         ):
             answer = await handler.reconcile(ctx, resources)
-        if isinstance(answer, Done):
-            for out in answer.publish:
-                ctx.publish(
-                    out.topic, out.value, ordering_key=out.ordering_key, headers=out.headers, delay=out.delay
-                )
-            outgoing, landings = parts.router.route(ctx.published)
-            return Resolution(
-                entry.identity,
-                entry.token,
-                State.DONE,
-                "reconcile: done",
-                handler.encode_result(answer.result),
-                outgoing,
-                landings,
+    except Exception as raised:
+        span.ended("raised", raised, failed=True)
+        raise
+    span.ended({Done: "done", NotDone: "not_done"}.get(type(answer), "unknown"))
+    if isinstance(answer, Done):
+        for out in answer.publish:
+            ctx.publish(
+                out.topic, out.value, ordering_key=out.ordering_key, headers=out.headers, delay=out.delay
             )
-        if isinstance(answer, NotDone):
-            return Resolution(entry.identity, entry.token, State.WAITING, "reconcile: not done")
-    except Exception as raised:  # noqa: BLE001 - whatever a user's reconcile raises means "not known"
-        _log.warning("%s: reconcile raised %s; the entry stays in doubt", handler.name, one_line(raised))
-    finally:
-        ctx.revoke()
+        outgoing, landings = parts.router.route(ctx.published)
+        return Resolution(
+            entry.identity,
+            entry.token,
+            State.DONE,
+            "reconcile: done",
+            handler.encode_result(answer.result),
+            outgoing,
+            landings,
+        )
+    if isinstance(answer, NotDone):
+        return Resolution(entry.identity, entry.token, State.WAITING, "reconcile: not done")
     return None

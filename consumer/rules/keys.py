@@ -71,10 +71,13 @@ def born_dead_identity(app: str, tenant: str | None, handler: str, reason: str, 
         app, handler: as in `identity`.
         tenant: `None` where it cannot be known: `public`.
         reason: the short class of the reason (`decode`, `key`, `conflict`), not its text.
-        message: the null flag, the record key, the headers and the value count.
+        message: the null flag, the record key, the headers and the value count. The context of a trace does not: it says
+            which request has brought the message, and is another one when the same message is sent again.
     """
     headers = b"".join(
-        _prefixed(name.encode("utf-8", "surrogatepass"), value) for name, value in message.headers
+        _prefixed(name.encode("utf-8", "surrogatepass"), value)
+        for name, value in message.headers
+        if name not in _OF_TRACES
     )
     body = _prefixed(
         b"\x00" if message.value is None else b"\x01",
@@ -139,3 +142,4 @@ def _digest(*parts: bytes) -> bytes:
 
 
 _BYTES = _prefix(b"bytes")
+_OF_TRACES = frozenset({"traceparent", "tracestate"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 
 from consumer.errors import BrokerUnavailable, StoreUnavailable
 from consumer.path.parts import Parts
@@ -18,6 +19,9 @@ _log = logging.getLogger("consumer.relay")
 BATCH = 500
 POLL = 0.25
 PAUSE = 1.0
+
+HELD_BACK = "held back"
+"""What a sink says of a message that it did not send because one before it, of the same ordering key, was refused."""
 
 
 class Relay:
@@ -66,12 +70,16 @@ class Relay:
         pending = await self._outbox.take(self._parts.worker, BATCH)
         if not pending:
             return 0
+        began = time.time_ns()
         published = await self._sink.publish([(entry.seq, entry.outgoing) for entry in pending])
+        for entry, done in zip(pending, published, strict=True):
+            if done.refused != HELD_BACK:
+                self._parts.tracing.sent(entry.outgoing, began, done.refused)
         sent = [p.seq for p, done in zip(pending, published, strict=True) if done.refused is None]
         refused = [(p.seq, done.refused) for p, done in zip(pending, published, strict=True) if done.refused]
         await self._outbox.sent(sent)
-        # "held back" names followers of a refused one: they stay as they are, behind it.
-        parked = [(seq, reason) for seq, reason in refused if reason != "held back"]
+        # Followers of a refused one stay as they are, behind it.
+        parked = [(seq, reason) for seq, reason in refused if reason != HELD_BACK]
         if parked:
             await self._outbox.park(parked)
             _log.error("parked %d outgoing messages that the sink refuses: %s", len(parked), parked[0][1])

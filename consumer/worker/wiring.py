@@ -16,6 +16,7 @@ from consumer.errors import SettingsError, StoreUnavailable
 from consumer.path.keying import in_transaction, mode_name
 from consumer.path.parts import Observer, Parts, Work
 from consumer.ports.store import Store
+from consumer.ports.tracing import Tracing, Untraced
 from consumer.ports.transport import Clock
 from consumer.settings import Settings
 from consumer.worker.caution import Caution
@@ -102,6 +103,7 @@ class Runtime:
         consumes: handlers are fed, once it is started.
         relays: the outbox is relayed, once it is started. Without `consumes` no handler ever runs here, so no resource
             is opened.
+        tracing: draws what goes on; `None`: nothing does.
         measured: look up now and then what only store and broker know, for the metrics.
 
     Attributes:
@@ -124,6 +126,7 @@ class Runtime:
         clock: Clock | None = None,
         consumes: bool = True,
         relays: bool = True,
+        tracing: Tracing | None = None,
         measured: bool = False,
     ) -> None:
         store, source, sink = connections.store, connections.source, connections.sink
@@ -148,6 +151,7 @@ class Runtime:
             self._resources,
             clock or SystemClock(),
             observer,
+            tracing=tracing or Untraced(),
         )
         transactional = [h for h in handlers if in_transaction(h)]
         others = [h for h in handlers if not in_transaction(h)]
