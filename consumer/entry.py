@@ -148,6 +148,7 @@ class Settle(msgspec.Struct, frozen=True, gc=False):
         message: `Message.encode()`: the bytes that the entry must hold from now on; `None` where it holds them, or needs none.
         outgoing: published by the relay after this commit (complete).
         landings: entries of embedded topics, received in this commit (complete).
+        in_lane: the entry is in a lane, which its end gives free. A hint only: the row decides.
     """
 
     identity: bytes
@@ -159,6 +160,7 @@ class Settle(msgspec.Struct, frozen=True, gc=False):
     message: bytes | None = None
     outgoing: tuple[Outgoing, ...] = ()
     landings: tuple[Landing, ...] = ()
+    in_lane: bool = False
 
 
 class Settled(enum.Enum):
@@ -179,6 +181,8 @@ class Landing(msgspec.Struct, frozen=True, gc=False):
         reason: why it is born dead.
         keyed: `False` for an identity of the separate domain of the born dead; `key` is then a name for people.
         delay: seconds until it is due.
+        lane: the ordering key of an ordered handler's message, 255 bytes at most; `None`: it has no order. Those of one
+            (app, handler, tenant, lane) start one at a time, in the order in which they were landed.
     """
 
     identity: bytes
@@ -194,6 +198,7 @@ class Landing(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
     keyed: bool = True
     delay: float = 0.0
+    lane: bytes | None = None
 
 
 class Landed(enum.Enum):
@@ -212,6 +217,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
         message: `Message.encode()`.
         token, attempt: as in `Won`.
         keyed: `False`: it must be decoded and keyed anew (a redriven entry of the born dead).
+        lane: as in `Landing`.
     """
 
     identity: bytes
@@ -223,6 +229,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     token: int
     attempt: int
     keyed: bool = True
+    lane: bytes | None = None
 
 
 class StoryLine(msgspec.Struct, frozen=True, gc=False):
@@ -243,7 +250,12 @@ class StoryLine(msgspec.Struct, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """An entry as people see it. Times are seconds since 1970 by the store's clock."""
+    """An entry as people see it. Times are seconds since 1970 by the store's clock.
+
+    Attributes:
+        lane: as in `Landing`; it stays with an entry that is done or dead, though that holds nothing up any more.
+        behind: the identity of the entry at the head of its lane, which it waits for; `None`: it waits for nobody.
+    """
 
     identity: bytes
     app: str
@@ -261,3 +273,5 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     message: bytes | None = None
     keyed: bool = True
     story: tuple[StoryLine, ...] = ()
+    lane: bytes | None = None
+    behind: bytes | None = None

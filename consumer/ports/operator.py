@@ -34,13 +34,18 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
 
 
 class Count(msgspec.Struct, frozen=True, gc=False):
-    """How many entries of one handler are in one state, and since when the oldest (seconds since 1970)."""
+    """How many entries of one handler are in one state, and since when the oldest (seconds since 1970).
+
+    Attributes:
+        behind: how many of them wait behind another entry of their lane.
+    """
 
     app: str
     handler: str
     state: State
     count: int
     oldest: float
+    behind: int = 0
 
 
 class Backlog(msgspec.Struct, frozen=True, gc=False):
@@ -97,6 +102,7 @@ class Operator(Protocol):
         states: Sequence[State] = (),
         handler: str | None = None,
         tenant: str | None = None,
+        lane: bytes | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
         """Entries, oldest first, without results and stories; all of them when `limit` is `None`."""
@@ -109,7 +115,7 @@ class Operator(Protocol):
     async def redrive(self, identity: bytes, token: int, reason: str) -> bool:
         """Dead to waiting by compare-and-set on (dead, token): attempts from 0, a new token, due now. Story.
 
-        `False`: it is not dead with that token any more.
+        One of a lane joins it at the end: it is due when those before it are finished. `False`: it is not dead with that token any more.
         """
         ...
 

@@ -26,6 +26,7 @@ class Capabilities(msgspec.Struct, frozen=True):
         fifo_outbox: the outbox keeps order within an ordering key.
         dialect: which of `App.schema`'s statements are this store's: `postgres`, `sqlite` or empty.
         weakness: what this store takes away from the promise, for people; empty where nothing.
+        lanes: it keeps the order of `ordered=True` (`ports.arrivals`).
     """
 
     transactions: bool
@@ -34,6 +35,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     fifo_outbox: bool
     dialect: str = ""
     weakness: str = ""
+    lanes: bool = False
 
 
 class Store(Protocol):

@@ -18,7 +18,7 @@ from consumer.testing.contract import cases
 from tests.contract.test_memory import MemoryBackend
 
 CASES = {case.name: case for case in cases(CAPABILITIES)}
-EVERYTHING = Capabilities(transactions=True, durable=True, shared=True, fifo_outbox=True)
+EVERYTHING = Capabilities(transactions=True, durable=True, shared=True, fifo_outbox=True, lanes=True)
 NOTHING = Capabilities(transactions=False, durable=False, shared=False, fifo_outbox=False)
 MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {}
 replace = msgspec.structs.replace
@@ -267,6 +267,30 @@ def nothing_waits(patch):
     around(patch, arrivals, "due_rows", lambda due, rows, now: due(rows, float("inf")))
 
 
+@caught_by(
+    "lanes.only_the_head_of_a_lane_is_due",
+    "lanes.what_waits_holds_its_lane",
+    "lanes.what_is_in_doubt_holds_its_lane",
+)
+def due_ignores_lanes(patch):
+    patch.setattr(arrivals, "behind", lambda store, row: None)
+
+
+@caught_by("lanes.a_claim_of_what_stands_behind_is_held")
+def claims_ignore_lanes(patch):
+    patch.setattr(inbox, "behind", lambda store, row: None)
+
+
+@caught_by("lanes.the_dead_free_their_lane", "lanes.a_lapse_that_buries_frees_the_lane")
+def the_dead_hold_their_lane(patch):
+    patch.setattr(data, "FINISHED", frozenset({State.ABSENT, State.DONE}))
+
+
+@caught_by("lanes.a_redriven_entry_joins_at_the_end")
+def a_redriven_entry_keeps_its_place(patch):
+    patch.setattr(operator, "join", lambda *args: None)
+
+
 @caught_by("arrivals.the_oldest_due_comes_first")
 def due_has_no_order(patch):
     around(patch, arrivals, "due_rows", lambda due, rows, now: reversed(list(due(rows, now))))
@@ -384,6 +408,7 @@ def test_a_flag_leaves_out_what_it_denies():
         "durable",
         "shared",
         "fifo_outbox",
+        "lanes",
     }
     assert not any(case.needs for case in bare)
 

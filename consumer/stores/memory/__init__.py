@@ -24,6 +24,7 @@ CAPABILITIES = Capabilities(
     durable=False,
     shared=False,
     fifo_outbox=True,
+    lanes=True,
     weakness="the in-memory store forgets everything when its process ends",
 )
 

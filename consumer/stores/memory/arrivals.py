@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Sequence
 
 from consumer.entry import Landed, Landing, State, Taken
-from consumer.stores.memory.data import MemoryData, Row, due_rows, land, start
+from consumer.stores.memory.data import FINISHED, MemoryData, Row, behind, due_rows, land, start
 
 __all__ = ["MemoryArrivals", "taken"]
 
@@ -37,11 +38,21 @@ class MemoryArrivals:
             if row.app == self._app
             and row.handler in handlers
             and row.state in {State.RECEIVED, State.WAITING}
+            and behind(data, row) is None
         )
         mine = list(itertools.islice(due_rows(ready, data.now()), limit))
         for row in mine:
             start(data, row, worker)
         return [taken(row) for row in mine]
+
+    async def in_lanes(self, handlers: Sequence[str]) -> dict[str, int]:
+        """Count what is in lanes; see `ports.arrivals.Arrivals.in_lanes`."""
+        return collections.Counter(
+            row.handler
+            for lane in self._data.lanes.values()
+            for row in lane
+            if row.app == self._app and row.handler in handlers and row.state not in FINISHED
+        )
 
 
 def taken(row: Row) -> Taken:
@@ -56,4 +67,5 @@ def taken(row: Row) -> Taken:
         row.token,
         row.attempts,
         row.keyed,
+        row.lane,
     )

@@ -15,17 +15,23 @@ from consumer.ports.outbox import Pending
 from consumer.rules.states import Event, after
 
 __all__ = [
+    "FINISHED",
     "MemoryData",
     "OutgoingRow",
     "Row",
     "WorkerRow",
+    "behind",
     "due_rows",
+    "join",
     "keep_bytes",
     "land",
     "send",
     "start",
     "tell",
 ]
+
+FINISHED = frozenset({State.ABSENT, State.DONE, State.DEAD})
+"""What holds up nobody in its lane."""
 
 
 class Row(msgspec.Struct, gc=False):
@@ -58,6 +64,7 @@ class Row(msgspec.Struct, gc=False):
     result: bytes | None = None
     message: bytes | None = None
     keyed: bool = True
+    lane: bytes | None = None
     story: tuple[StoryLine, ...] = ()
 
     def move(self, event: Event, to: State | None = None) -> None:
@@ -66,8 +73,8 @@ class Row(msgspec.Struct, gc=False):
         if self.state is not State.RUNNING:
             self.worker = self.nonce = None
 
-    def seen(self, *, whole: bool) -> Entry:
-        """Return the entry as people see it, with result and story only when `whole`."""
+    def seen(self, head: Row | None, *, whole: bool) -> Entry:
+        """Return the entry, which waits for `head`, as people see it, with result and story only when `whole`."""
         return Entry(
             identity=self.identity,
             app=self.app,
@@ -78,13 +85,15 @@ class Row(msgspec.Struct, gc=False):
             attempts=self.attempts,
             token=self.token,
             created_at=self.created_at,
-            due_at=self.due_at,
+            due_at=None if head else self.due_at,
             worker=self.worker,
             reason=self.reason,
             result=self.result if whole else None,
             message=self.message,
             keyed=self.keyed,
             story=self.story if whole else (),
+            lane=self.lane,
+            behind=None if head is None else head.identity,
         )
 
 
@@ -118,6 +127,7 @@ class MemoryData:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.now = clock
         self.rows: dict[bytes, Row] = {}
+        self.lanes: dict[tuple[str, str, str, bytes], list[Row]] = {}
         self.workers: dict[int, WorkerRow] = {}
         self.outbox: dict[int, OutgoingRow] = {}
         self.owners: dict[tuple[str, int], int] = {}
@@ -160,6 +170,22 @@ def start(data: MemoryData, row: Row, worker: int, nonce: int | None = None) -> 
     row.worker, row.nonce, row.due_at = worker, nonce, None
     row.token = next(data.tokens)
     row.attempts += 1
+
+
+def join(data: MemoryData, row: Row) -> None:
+    """Put the entry at the end of its lane, if it has one."""
+    if row.lane is not None:
+        lane = data.lanes.setdefault((row.app, row.handler, row.tenant, row.lane), [])
+        lane[:] = [other for other in lane if other is not row and other.state not in FINISHED] + [row]
+
+
+def behind(data: MemoryData, row: Row) -> Row | None:
+    """Return the entry at the head of the lane in which this one waits; `None`: it waits for nobody."""
+    if row.lane is None or row.state in FINISHED:
+        return None
+    lane = data.lanes[row.app, row.handler, row.tenant, row.lane]
+    head = next(other for other in lane if other.state not in FINISHED)
+    return None if head is row else head
 
 
 def due_rows(rows: Iterable[Row], now: float) -> Iterator[Row]:
@@ -219,9 +245,11 @@ def _insert(data: MemoryData, app: str, landing: Landing) -> None:
         reason=landing.reason,
         message=landing.message,
         keyed=landing.keyed,
+        lane=landing.lane,
     )
     if landing.state is State.DEAD:
         row.move(Event.REJECT)
     else:
         row.move(Event.LAND, landing.state)
         row.due_at = now + landing.delay
+        join(data, row)

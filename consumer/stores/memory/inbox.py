@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from consumer.entry import Answer, Claim, Conflicting, Held, Kind, Settle, Settled, State, Won
 from consumer.rules.states import TRANSITIONS, Event
-from consumer.stores.memory.data import MemoryData, Row, keep_bytes, land, send, start, tell
+from consumer.stores.memory.data import MemoryData, Row, behind, keep_bytes, land, send, start, tell
 
 __all__ = ["MemoryInbox"]
 
@@ -88,7 +88,7 @@ class MemoryInbox:
         return Held(row.state, stored, row.token, row.attempts, row.result, row.reason, row.created_at)
 
     def _due(self, row: Row) -> bool:
-        return row.due_at is not None and row.due_at <= self._data.now()
+        return row.due_at is not None and row.due_at <= self._data.now() and behind(self._data, row) is None
 
     # --------------------------------------------------------------------------------------------------- settles
 

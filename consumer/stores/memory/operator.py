@@ -13,7 +13,7 @@ from consumer.ports.operator import Backlog, Count, Resolution
 from consumer.ports.outbox import Pending
 from consumer.rules.states import Event
 from consumer.stores.memory.arrivals import taken
-from consumer.stores.memory.data import MemoryData, Row, due_rows, land, send, tell
+from consumer.stores.memory.data import MemoryData, Row, behind, due_rows, join, land, send, tell
 
 __all__ = ["MemoryDoubts", "MemoryOperator"]
 
@@ -73,7 +73,7 @@ class MemoryOperator:
         """All entries of a key or an identity; see `ports.operator.Operator.find`."""
         identity = _identity(key)
         return [
-            row.seen(whole=True)
+            row.seen(behind(self._data, row), whole=True)
             for row in self._chosen(app=app, handler=handler, tenant=tenant)
             if row.key == key or row.identity == identity
         ]
@@ -85,13 +85,14 @@ class MemoryOperator:
         states: Sequence[State] = (),
         handler: str | None = None,
         tenant: str | None = None,
+        lane: bytes | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
         """Entries, oldest first; see `ports.operator.Operator.entries`."""
         rows = (row for row in self._chosen(app=app, handler=handler, tenant=tenant))
-        chosen = [row for row in rows if not states or row.state in states]
+        chosen = [row for row in rows if (not states or row.state in states) and lane in {None, row.lane}]
         chosen.sort(key=lambda row: row.created_at)
-        return [row.seen(whole=False) for row in chosen[:limit]]
+        return [row.seen(behind(self._data, row), whole=False) for row in chosen[:limit]]
 
     async def resolve(self, resolution: Resolution) -> bool:
         """As `Doubts.resolve`."""
@@ -107,6 +108,7 @@ class MemoryOperator:
         row.move(Event.REDRIVE)
         row.attempts, row.token = 0, next(self._data.tokens)
         row.due_at, row.reason = now, reason
+        join(self._data, row)
         return True
 
     async def purge(self, *, app: str, handler: str, older_than: float, limit: int) -> int:
@@ -124,10 +126,18 @@ class MemoryOperator:
 
     async def stats(self, *, app: str | None = None) -> list[Count]:
         """Counts by app, handler and state; see `ports.operator.Operator.stats`."""
-        groups: dict[tuple[str, str, State], list[float]] = {}
+        groups: dict[tuple[str, str, State], list[Row]] = {}
         for row in self._chosen(app=app):
-            groups.setdefault((row.app, row.handler, row.state), []).append(row.created_at)
-        return [Count(*group, len(times), min(times)) for group, times in sorted(groups.items())]
+            groups.setdefault((row.app, row.handler, row.state), []).append(row)
+        return [
+            Count(
+                *group,
+                len(rows),
+                min(row.created_at for row in rows),
+                sum(behind(self._data, row) is not None for row in rows),
+            )
+            for group, rows in sorted(groups.items())
+        ]
 
     async def declare(self, app: str, handlers: dict[str, str]) -> dict[str, str]:
         """Remember the handlers of an app; see `ports.operator.Operator.declare`."""

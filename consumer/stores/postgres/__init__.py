@@ -26,7 +26,7 @@ from consumer.stores.postgres.workers import PostgresWorkers
 __all__ = ["CAPABILITIES", "PostgresStore"]
 
 CAPABILITIES = Capabilities(
-    transactions=True, durable=True, shared=True, fifo_outbox=True, dialect="postgres"
+    transactions=True, durable=True, shared=True, fifo_outbox=True, dialect="postgres", lanes=True
 )
 
 LANES = 4

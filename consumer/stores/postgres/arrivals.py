@@ -31,10 +31,16 @@ claimed as (
     set before = e.state, state = 2, token = nextval('consumer_token'), attempts = e.attempts + 1, worker = me.id,
         nonce = null, due_at = null
     from me, ready r where e.id = r.id
-    returning e.id, e.tenant, e.handler, e.key, e.fingerprint, e.message, e.token, e.attempts, e.keyed,
+    returning e.id, e.tenant, e.handler, e.key, e.fingerprint, e.message, e.token, e.attempts, e.keyed, e.lane,
               r.due_at as was_due
 )
 select claimed.*, me.id as worker from me left join claimed on true order by was_due
+"""
+
+
+_IN_LANES = """
+select handler, count(*) from consumer_inbox
+where app = $1 and handler = any($2::text[]) and place is not null group by handler
 """
 
 
@@ -70,3 +76,9 @@ class PostgresArrivals:
         if not rows:
             raise StoreUnavailable(f"worker {worker} is closed: it may claim nothing any more")
         return [taken(row) for row in rows if row["id"] is not None]
+
+    async def in_lanes(self, handlers: Sequence[str]) -> dict[str, int]:
+        """Count what is in lanes; see `ports.arrivals.Arrivals.in_lanes`."""
+        names = list(handlers)
+        rows = await self._pool.call(lambda connection: connection.fetch(_IN_LANES, self._app, names))
+        return {row[0]: row[1] for row in rows}

@@ -8,6 +8,7 @@ from consumer.entry import State, Taken
 from consumer.ports.operator import Resolution
 from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.landing import land
+from consumer.stores.postgres.lanes import leave
 from consumer.stores.postgres.pool import Pool
 from consumer.stores.postgres.rows import clean, in_seconds, taken, uuids
 from consumer.stores.postgres.writes import send, tell
@@ -23,7 +24,7 @@ with ready as (
 ), asked as (
     update consumer_inbox e set due_at = now() + make_interval(secs => $4::float8), tries = e.tries + 1
     from ready r where e.id = r.id
-    returning e.id, e.tenant, e.handler, e.key, e.fingerprint, e.message, e.token, e.attempts, e.keyed,
+    returning e.id, e.tenant, e.handler, e.key, e.fingerprint, e.message, e.token, e.attempts, e.keyed, e.lane,
               r.due_at as was_due
 )
 select * from asked order by was_due
@@ -37,7 +38,7 @@ set state = $3::smallint, token = nextval('consumer_token'), nonce = null, worke
     result = case when $3::smallint = 4 then $5::bytea end,
     message = case when $3::smallint = 4 then null else e.message end
 where e.id = $1 and e.token = $2 and e.state = 5
-returning e.app, e.attempts
+returning e.app, e.attempts, e.handler, e.tenant, e.lane
 """
 
 
@@ -82,6 +83,9 @@ async def resolve(pool: Pool, resolution: Resolution) -> bool:
             # The line belongs to the attempt that is resolved: by its token a settlement that comes too late is known.
             line = (resolution.identity, "resolve", resolution.token, row["attempts"], resolution.reason)
             await tell(connection, [line])
+            if row["lane"] is not None and resolution.to is not State.WAITING:
+                lane = row["handler"], row["tenant"], row["lane"]
+                await leave(connection, row["app"], {resolution.identity: lane})
             if resolution.to is State.DONE:
                 await send(connection, row["app"], resolution.outgoing)
                 if resolution.landings:

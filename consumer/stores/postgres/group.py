@@ -102,6 +102,7 @@ class PostgresGroup:
 
     async def seal(self) -> None:
         """Open the gate, if this is still the transaction that closed it; see `ports.inbox.Group.seal`."""
+        await self._own(self._entries.leave_lanes)
         self._xid = await self._own(lambda: self._connection.fetchval(_SEAL, self._gate))
 
     async def commit(self) -> None:

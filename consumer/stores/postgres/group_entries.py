@@ -11,6 +11,7 @@ from consumer.errors import GroupFault
 from consumer.stores.postgres.arrivals import READY
 from consumer.stores.postgres.claims import second_look, unnest
 from consumer.stores.postgres.connect import LOCK_TIMEOUT, Connection
+from consumer.stores.postgres.lanes import Lane, leave
 from consumer.stores.postgres.rows import claim_arrays, taken, uuids
 
 __all__ = ["GroupEntries"]
@@ -42,7 +43,7 @@ set before = e.state, state = 4, token = nextval('consumer_token'), attempts = e
     on_lapse = c.on_lapse, budget = c.budget, due_at = null, message = null, reason = null, nonce = null
 from ready r, c
 where e.id = r.id and c.id = e.id
-returning e.id, e.token, e.attempts, r.state, r.token as was, r.due_at, r.message, r.reason
+returning e.id, e.token, e.attempts, e.handler, e.tenant, e.lane, r.state, r.token as was, r.due_at, r.message, r.reason
 """
 
 _DUE = f"""
@@ -51,7 +52,7 @@ with {READY}, claimed as (
     set before = e.state, state = 4, token = nextval('consumer_token'), attempts = e.attempts + 1,
         due_at = null, message = null, reason = null, nonce = null
     from ready r where e.id = r.id
-    returning e.id, e.tenant, e.handler, e.key, e.fingerprint, e.token, e.attempts, e.keyed,
+    returning e.id, e.tenant, e.handler, e.key, e.fingerprint, e.token, e.attempts, e.keyed, e.lane,
               r.state, r.token as was, r.due_at, r.message, r.reason
 )
 select claimed.* from (select set_config('lock_timeout', $4::text, true)) handlers left join claimed on true
@@ -64,9 +65,9 @@ done as (
     update consumer_inbox e
     set state = 4, due_at = null, worker = null, nonce = null, message = null, reason = null
     from mine where e.id = mine.id
-    returning e.id
+    returning e.id, e.handler, e.tenant, e.lane
 )
-select count(done.id) = 1 from (select set_config('lock_timeout', $3::text, true)) handlers left join done on true
+select done.* from (select set_config('lock_timeout', $3::text, true)) handlers left join done on true
 """
 
 # These rows are this transaction's, so the insert never happens; as an upsert there is no join whose plan could flip.
@@ -109,6 +110,7 @@ class GroupEntries:
         self._lock = lock
         self._woken: dict[bytes, asyncpg.Record] = {}
         self._tokens: dict[bytes, int] = {}
+        self._lanes: dict[bytes, Lane] = {}
 
     @property
     def witness(self) -> tuple[bytes, int] | None:  # noqa: D102 - described with the class
@@ -133,14 +135,23 @@ class GroupEntries:
 
     async def take(self, identity: bytes, token: int) -> bool:
         """See `ports.inbox.Group.take`."""
-        took = await self._connection.fetchval(_TAKE, *uuids([identity]), token, self._lock)
-        if took:
-            self._tokens[identity] = token
-        return bool(took)
+        row = await self._connection.fetchrow(_TAKE, *uuids([identity]), token, self._lock)
+        if row is None or row["id"] is None:
+            return False
+        self._tokens[identity] = token
+        self._in_lane(identity, row)
+        return True
+
+    async def leave_lanes(self) -> None:
+        """Let those start that wait behind what this transaction has done."""
+        if self._lanes:
+            await leave(self._connection, self._app, self._lanes)
 
     async def unclaim(self, identities: Sequence[bytes]) -> None:
         """See `ports.inbox.Group.unclaim`."""
         mine = [identity for identity in identities if self._tokens.pop(identity, None) is not None]
+        for identity in mine:
+            self._lanes.pop(identity, None)
         woken = [row for identity in mine if (row := self._woken.pop(identity, None)) is not None]
         given_back = {row["id"].bytes for row in woken}
         inserted = [identity for identity in mine if identity not in given_back]
@@ -184,4 +195,9 @@ class GroupEntries:
         identity: bytes = row["id"].bytes
         self._woken[identity] = row
         self._tokens[identity] = row["token"]
+        self._in_lane(identity, row)
         return identity
+
+    def _in_lane(self, identity: bytes, row: asyncpg.Record) -> None:
+        if row["lane"] is not None:
+            self._lanes[identity] = row["handler"], row["tenant"], row["lane"]

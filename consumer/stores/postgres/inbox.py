@@ -66,7 +66,8 @@ class PostgresInbox:
     ) -> tuple[list[Settled], list[Answer]]:
         claimed = {claim.identity for claim in claims}
         plain = all(
-            one.kind is Kind.COMPLETE and not one.landings and one.identity not in claimed for one in settles
+            one.kind is Kind.COMPLETE and not (one.landings or one.in_lane) and one.identity not in claimed
+            for one in settles
         )
         if not plain:
             async with connection.transaction():
@@ -186,7 +187,7 @@ _SETTLE = """settled as (
     update consumer_inbox e
     set state = 4, result = s.result, reason = null, due_at = null, worker = null, nonce = null, message = null
     from unnest({arrays}) as s(id, token, result)
-    where e.id = s.id and e.token = s.token and e.state = 2{when}
+    where e.id = s.id and e.token = s.token and e.state = 2 and e.place is null{when}
     returning e.id
 )"""
 

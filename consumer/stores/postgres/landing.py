@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from consumer.entry import Landed, Landing, State
 from consumer.stores.postgres.connect import Connection
+from consumer.stores.postgres.lanes import Lane, lock, places, promote
 from consumer.stores.postgres.rows import clean, in_seconds, uuids
 
 __all__ = ["land"]
@@ -26,6 +27,21 @@ order by b.id
 on conflict (id) do nothing
 returning id
 """
+# Nobody is due yet: `promote` gives the heads of the lanes their time.
+_JOIN = """
+insert into consumer_inbox (id, token, created_at, not_before, state, on_lapse, attempts, budget, keyed, fingerprint,
+                            app, tenant, handler, key, reason, message, lane, place)
+select b.id, nextval('consumer_token'), now() - b.age * interval '1 microsecond',
+       case when b.delay > 0 then now() + make_interval(secs => b.delay) end,
+       b.state, b.on_lapse, 0, b.budget, b.keyed, b.fingerprint, $1, b.tenant, b.handler, b.key, b.reason, b.message,
+       b.lane, b.place
+from unnest($2::uuid[], $3::float8[], $4::smallint[], $5::smallint[], $6::smallint[], $7::boolean[], $8::bytea[],
+            $9::text[], $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::int[], $15::bytea[], $16::bigint[])
+    as b(id, delay, state, on_lapse, budget, keyed, fingerprint, tenant, handler, key, reason, message, age, lane, place)
+order by b.id
+on conflict (id) do nothing
+returning id
+"""
 _ATTACH = """
 update consumer_inbox e set message = a.message from unnest($1::uuid[], $2::bytea[]) as a(id, message)
 where e.id = a.id and e.message is null and e.state in (3, 5, 6)
@@ -38,10 +54,13 @@ async def land(connection: Connection, app: str, landings: Sequence[Landing]) ->
     first: dict[bytes, Landing] = {}
     for landing in landings:
         first.setdefault(landing.identity, landing)
+    lanes = {_lane(landing, landing.lane) for landing in landings if landing.lane is not None}
+    await lock(connection, app, lanes)
     # Read first: an insert would wait for whoever is writing to an entry that is there already.
     known = await _known(connection, first)
     fresh = [landing for identity, landing in first.items() if identity not in known]
     born = await _birth(connection, app, fresh) if fresh else set()
+    await promote(connection, app, lanes)
     if len(born) < len(fresh):
         lost = [landing.identity for landing in fresh if landing.identity not in born]
         known |= await _known(connection, lost)
@@ -80,8 +99,28 @@ async def _known(
 
 
 async def _birth(connection: Connection, app: str, landings: Sequence[Landing]) -> set[bytes]:
+    free = [landing for landing in landings if landing.lane is None or landing.state is State.DEAD]
+    if len(free) == len(landings):
+        return await _insert(connection, _BIRTH, app, free)
+    born = await _insert(connection, _BIRTH, app, free) if free else set()
+    ordered = [
+        landing for landing in landings if landing.lane is not None and landing.state is not State.DEAD
+    ]
+    lanes = [landing.lane for landing in ordered]
+    return born | await _insert(
+        connection, _JOIN, app, ordered, lanes, await places(connection, len(ordered))
+    )
+
+
+def _lane(landing: Landing, lane: bytes) -> Lane:
+    return clean(landing.handler) or "", clean(landing.tenant) or "", lane
+
+
+async def _insert(
+    connection: Connection, sql: str, app: str, landings: Sequence[Landing], *more: Sequence[object]
+) -> set[bytes]:
     rows = await connection.fetch(
-        _BIRTH,
+        sql,
         app,
         uuids(one.identity for one in landings),
         [in_seconds(one.delay) for one in landings],
@@ -97,6 +136,7 @@ async def _birth(connection: Connection, app: str, landings: Sequence[Landing]) 
         [one.message for one in landings],
         # Those of one call are told apart by a microsecond each, so that they are due in this order.
         list(range(len(landings), 0, -1)),
+        *more,
     )
     return {row["id"].bytes for row in rows}
 

@@ -10,6 +10,7 @@ from consumer.ports.operator import Backlog, Count, Resolution
 from consumer.ports.outbox import Pending
 from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.doubts import resolve
+from consumer.stores.postgres.lanes import HEAD, lock, places, promote
 from consumer.stores.postgres.pool import Pool
 from consumer.stores.postgres.rows import ENTRY_COLUMNS, PENDING_COLUMNS, clean, entry, pending, uuids
 
@@ -22,8 +23,10 @@ _APPS = """
 select app from consumer_handlers union select app from consumer_workers union select app from consumer_inbox order by 1
 """
 
+_HEAD = f"case when e.place is not null then {HEAD.format(of='e')} end as head"
+
 _FIND = f"""
-select {ENTRY_COLUMNS}, e.result from consumer_inbox e
+select {ENTRY_COLUMNS}, {_HEAD}, e.result from consumer_inbox e
 where {_CHOSEN} and (e.key = $4 or e.id = $5) order by e.created_at, e.id
 """
 
@@ -33,20 +36,24 @@ from consumer_story where id = any($1::uuid[]) order by seq
 """
 
 _ENTRIES = f"""
-select {ENTRY_COLUMNS} from consumer_inbox e
-where {_CHOSEN} and (cardinality($4::smallint[]) = 0 or e.state = any($4)) order by e.created_at, e.id limit $5
+select {ENTRY_COLUMNS}, {_HEAD} from consumer_inbox e
+where {_CHOSEN} and (cardinality($4::smallint[]) = 0 or e.state = any($4)) and ($6::bytea is null or e.lane = $6)
+order by e.created_at, e.id limit $5
 """
 
 _REDRIVE = """
 with redriven as (
     update consumer_inbox e
-    set state = 3, attempts = 0, tries = 0, token = nextval('consumer_token'), due_at = now(), reason = $3, nonce = null
+    set state = 3, attempts = 0, tries = 0, token = nextval('consumer_token'), reason = $3, nonce = null, place = $4,
+        due_at = case when $4::bigint is null then now() end
     from (select id, attempts from consumer_inbox where id = $1 and token = $2 and state = 6 for update) seen
     where e.id = seen.id
     returning e.id, seen.attempts
 )
 insert into consumer_story (id, event, token, attempt, reason) select id, 'redrive', $2, attempts, $3 from redriven
 """
+
+_LANE = "select app, handler, tenant, lane from consumer_inbox where id = $1 and token = $2 and state = 6"
 
 _PURGE = """
 with old as (
@@ -60,7 +67,8 @@ delete from consumer_inbox e using old where e.id = old.id
 """
 
 _STATS = """
-select app, handler, state, count(*) as count, extract(epoch from min(created_at))::float8 as oldest
+select app, handler, state, count(*) as count, extract(epoch from min(created_at))::float8 as oldest,
+    count(*) filter (where place is not null and state in (1, 3) and due_at is null) as behind
 from consumer_inbox where $1::text is null or app = $1 group by app, handler, state order by app, handler, state
 """
 
@@ -118,12 +126,13 @@ class PostgresOperator:
         states: Sequence[State] = (),
         handler: str | None = None,
         tenant: str | None = None,
+        lane: bytes | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
         """Entries, oldest first; see `ports.operator.Operator.entries`."""
         numbers = [int(state) for state in states]
         rows = await self._pool.call(
-            lambda connection: connection.fetch(_ENTRIES, app, handler, tenant, numbers, limit)
+            lambda connection: connection.fetch(_ENTRIES, app, handler, tenant, numbers, limit, lane)
         )
         return [entry(row) for row in rows]
 
@@ -133,9 +142,23 @@ class PostgresOperator:
 
     async def redrive(self, identity: bytes, token: int, reason: str) -> bool:
         """Dead to waiting; see `ports.operator.Operator.redrive`."""
-        arguments = (*uuids([identity]), token, clean(reason))
-        tag = await self._pool.call(lambda connection: connection.execute(_REDRIVE, *arguments))
-        return tag == "INSERT 0 1"
+
+        async def work(connection: Connection) -> bool:
+            async with connection.transaction():
+                place, lane = None, None
+                row = await connection.fetchrow(_LANE, *uuids([identity]), token)
+                if row is None:
+                    return False
+                if row["lane"] is not None:
+                    lane = row["handler"], row["tenant"], row["lane"]
+                    await lock(connection, row["app"], [lane])
+                    [place] = await places(connection, 1)
+                tag = await connection.execute(_REDRIVE, *uuids([identity]), token, clean(reason), place)
+                if lane is not None:
+                    await promote(connection, row["app"], [lane])
+                return bool(tag == "INSERT 0 1")
+
+        return await self._pool.call(work)
 
     async def purge(self, *, app: str, handler: str, older_than: float, limit: int) -> int:
         """Forget old done entries with their stories; see `ports.operator.Operator.purge`."""
@@ -148,7 +171,7 @@ class PostgresOperator:
         """Counts by app, handler and state; see `ports.operator.Operator.stats`."""
         rows = await self._pool.call(lambda connection: connection.fetch(_STATS, app))
         return [
-            Count(row["app"], row["handler"], State(row["state"]), row["count"], row["oldest"])
+            Count(row["app"], row["handler"], State(row["state"]), row["count"], row["oldest"], row["behind"])
             for row in rows
         ]
 

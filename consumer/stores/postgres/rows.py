@@ -34,7 +34,7 @@ LONGEST_DELAY = 10 * 365 * 86_400.0
 
 ENTRY_COLUMNS = """e.id, e.app, e.tenant, e.handler, e.key, e.state, e.attempts, e.token,
     extract(epoch from e.created_at)::float8 as created_at, extract(epoch from e.due_at)::float8 as due_at,
-    e.worker, e.reason, e.message, e.keyed"""
+    e.worker, e.reason, e.message, e.keyed, e.lane"""
 
 PENDING_COLUMNS = """o.seq, o.id, o.topic, o.ordering_key, o.headers, o.value, o.parked,
     extract(epoch from o.created_at)::float8 as created_at"""
@@ -98,6 +98,7 @@ def taken(row: asyncpg.Record) -> Taken:
         row["token"],
         row["attempts"],
         row["keyed"],
+        row["lane"],
     )
 
 
@@ -120,6 +121,8 @@ def entry(row: asyncpg.Record, result: bytes | None = None, story: tuple[StoryLi
         message=row["message"],
         keyed=row["keyed"],
         story=story,
+        lane=row["lane"],
+        behind=head.bytes if (head := row["head"]) is not None and head != row["id"] else None,
     )
 
 

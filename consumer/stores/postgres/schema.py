@@ -122,7 +122,13 @@ begin
 end $$;
 """
 
-STEPS: tuple[tuple[str, str], ...] = (("0001 tables", _TABLES), ("0002 gate", _GATE))
+_LANES = """
+alter table consumer_inbox add column lane bytea, add column place bigint, add column not_before timestamptz;
+-- Only what is in a lane and unfinished. Its predicate does not name the state, which every settle changes.
+create index consumer_inbox_lanes on consumer_inbox (app, handler, tenant, lane, place) where place is not null;
+"""
+
+STEPS: tuple[tuple[str, str], ...] = (("0001 tables", _TABLES), ("0002 gate", _GATE), ("0003 lanes", _LANES))
 """Names and statements; a schema's version is the number of steps done."""
 
 VERSION = len(STEPS)

@@ -14,6 +14,7 @@ from consumer.entry import Kind, OnLapse, Settle, Settled, State
 from consumer.rules.states import TRANSITIONS, Event
 from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.landing import land
+from consumer.stores.postgres.lanes import Lane, leave
 from consumer.stores.postgres.rows import clean, in_seconds, uuids
 from consumer.stores.postgres.writes import Line, send, tell
 
@@ -28,9 +29,11 @@ _EVENTS = {
 }
 _STORY = {State.WAITING: "retry", State.IN_DOUBT: "doubt", State.DEAD: "bury"}
 _BODILY = frozenset({State.WAITING, State.IN_DOUBT, State.DEAD})
+_FINAL = frozenset({State.DONE, State.DEAD})
 
 _LOCK = """
-select id, state, before, token, attempts, budget, on_lapse, reason from consumer_inbox
+select id, state, before, token, attempts, budget, on_lapse, reason,
+       app, handler, tenant, lane, place from consumer_inbox
 where id = any($1::uuid[]) order by id for update
 """
 _WRITE = """
@@ -71,6 +74,7 @@ class _Plan(msgspec.Struct):
     lines: list[Line] = []
     completed: list[Settle] = []
     suspects: list[Settle] = []
+    left: dict[bytes, Lane] = {}
 
 
 async def settle(connection: Connection, app: str, settles: Sequence[Settle]) -> list[Settled]:
@@ -85,6 +89,8 @@ async def settle(connection: Connection, app: str, settles: Sequence[Settle]) ->
     plan = _Plan()
     answers = [_decide(plan, rows.get(one.identity), one) for one in settles]
     await _write(connection, plan)
+    if plan.left:
+        await leave(connection, app, plan.left)
     for suspect in plan.suspects:
         if await connection.fetchval(_RESOLVED, *uuids([suspect.identity]), suspect.token):
             attempts = rows[suspect.identity]["attempts"]
@@ -128,6 +134,8 @@ def _keep(plan: _Plan, one: Settle) -> None:
 
 def _change(plan: _Plan, row: asyncpg.Record, one: Settle) -> None:
     identity, attempts = one.identity, row["attempts"]
+    if row["place"] is not None and _aim(row, one.kind) in _FINAL:
+        plan.left[identity] = row["handler"], row["tenant"], row["lane"]
     if row["state"] == State.IN_DOUBT:
         plan.lines.append((identity, "late", one.token, attempts, one.reason))
     if one.kind is Kind.COMPLETE:

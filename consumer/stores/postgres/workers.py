@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import asyncpg
+
 from consumer.entry import State
 from consumer.ports.workers import Adopted
 from consumer.stores.postgres.connect import Connection
+from consumer.stores.postgres.lanes import leave
 from consumer.stores.postgres.pool import Pool
 
 __all__ = ["PostgresWorkers"]
@@ -61,12 +64,12 @@ with orphans as (
             when e.attempts >= e.budget then null else now() end,
         reason = 'its worker lapsed', worker = null, nonce = null, tries = 0
     from orphans o where e.id = o.id
-    returning e.id, e.handler, e.key, e.state, e.token, e.attempts, e.reason
+    returning e.id, e.handler, e.key, e.state, e.token, e.attempts, e.reason, e.tenant, e.lane
 ), told as (
     insert into consumer_story (id, event, token, attempt, reason)
     select id, 'lapse', token, attempts, reason from lapsed
 )
-select id, handler, key, state from lapsed
+select id, handler, key, state, tenant, lane from lapsed
 """
 
 _CLAIMS = "select id, token, handler from consumer_inbox where worker = $1 and state = 2"
@@ -118,9 +121,20 @@ class PostgresWorkers:
     async def adopt(self, limit: int, patience: Mapping[str, float] | None = None) -> list[Adopted]:
         """Apply `on_lapse`; see `ports.workers.Workers.adopt`."""
         waits = patience or {}
-        rows = await self._pool.call(
-            lambda connection: connection.fetch(_ADOPT, self._app, limit, list(waits), list(waits.values()))
-        )
+
+        async def work(connection: Connection) -> list[asyncpg.Record]:
+            async with connection.transaction():
+                rows = await connection.fetch(_ADOPT, self._app, limit, list(waits), list(waits.values()))
+                buried = {
+                    row["id"].bytes: (row["handler"], row["tenant"], row["lane"])
+                    for row in rows
+                    if row["lane"] is not None and row["state"] == State.DEAD
+                }
+                if buried:
+                    await leave(connection, self._app, buried)
+                return rows
+
+        rows = await self._pool.call(work)
         return [Adopted(row["id"].bytes, row["handler"], row["key"], State(row["state"])) for row in rows]
 
     async def claims(self, worker: int) -> list[tuple[bytes, int, str]]:

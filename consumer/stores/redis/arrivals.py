@@ -77,6 +77,10 @@ class RedisArrivals:
                 taken += [taken_of(each, bucket) for each in reply[1]]
         return taken
 
+    async def in_lanes(self, handlers: Sequence[str]) -> dict[str, int]:  # noqa: ARG002
+        """This store has no lanes."""
+        return {}
+
     async def _take(
         self, worker: int, handlers: Sequence[str], limit: int, places: dict[int, Any]
     ) -> list[Any]:

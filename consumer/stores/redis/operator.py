@@ -86,9 +86,12 @@ class RedisOperator:
         states: Sequence[State] = (),
         handler: str | None = None,
         tenant: str | None = None,
+        lane: bytes | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
         """Entries, oldest first; see `ports.operator.Operator.entries`."""
+        if lane is not None:
+            return []  # this store has no lanes
         names = await self._names.known(app=app, handler=handler, tenant=tenant)
         places = sorted({(of, by) for of, _, by in names})
         ordered = await self._listing.oldest(places, states or list(State), None if tenant else limit)

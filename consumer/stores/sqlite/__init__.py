@@ -25,7 +25,9 @@ from consumer.stores.sqlite.workers import SqliteWorkers
 
 __all__ = ["CAPABILITIES", "SqliteStore"]
 
-CAPABILITIES = Capabilities(transactions=True, durable=True, shared=True, fifo_outbox=True, dialect="sqlite")
+CAPABILITIES = Capabilities(
+    transactions=True, durable=True, shared=True, fifo_outbox=True, dialect="sqlite", lanes=True
+)
 
 _PATIENCE = 30.0
 """Seconds to wait for the other writers of the file: longer than any transactional handler may run."""

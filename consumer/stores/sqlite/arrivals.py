@@ -17,7 +17,7 @@ _START = f"""update consumer_inbox set state = {State.RUNNING:d}, before = state
     attempts = attempts + 1, worker = ?, nonce = null, due_at = null
     where seq = ?"""
 
-_TAKEN = """select id, tenant, handler, key, fingerprint, message, token, attempts, keyed
+_TAKEN = """select id, tenant, handler, key, fingerprint, message, token, attempts, keyed, lane
     from consumer_inbox where seq = ?"""
 
 
@@ -47,6 +47,10 @@ class SqliteArrivals:
         if not await self._reads.read(_any, self._app, worker, handlers, limit):
             return []
         return await self._writes.write(_due, self._app, worker, handlers, limit)
+
+    async def in_lanes(self, handlers: Sequence[str]) -> dict[str, int]:
+        """Count what is in lanes; see `ports.arrivals.Arrivals.in_lanes`."""
+        return await self._reads.read(_in_lanes, self._app, handlers)
 
 
 def due_entries(
@@ -85,8 +89,14 @@ def due_entries(
 def taken(connection: sqlite3.Connection, seq: int) -> Taken:
     """Return an entry as a taker gets it, after it was taken."""
     row = connection.execute(_TAKEN, (seq,)).fetchone()
-    identity, tenant, handler, key, fingerprint, message, token, attempts, keyed = row
-    return Taken(identity, tenant, handler, key, fingerprint, message, token, attempts, bool(keyed))
+    identity, tenant, handler, key, fingerprint, message, token, attempts, keyed, lane = row
+    return Taken(identity, tenant, handler, key, fingerprint, message, token, attempts, bool(keyed), lane)
+
+
+def _in_lanes(connection: sqlite3.Connection, app: str, handlers: Sequence[str]) -> dict[str, int]:
+    query = "select count(*) from consumer_inbox where place is not null and app = ? and handler = ?"
+    counts = {name: connection.execute(query, (app, name)).fetchone()[0] for name in handlers}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _any(connection: sqlite3.Connection, app: str, worker: int, handlers: Sequence[str], limit: int) -> bool:

@@ -10,6 +10,7 @@ from consumer.ports.operator import Resolution
 from consumer.rules.states import Event, after
 from consumer.stores.sqlite.arrivals import due_entries, taken
 from consumer.stores.sqlite.connect import Link, now
+from consumer.stores.sqlite.lanes import leave
 from consumer.stores.sqlite.rows import land, readable, reserve, send, tell
 
 __all__ = ["SqliteDoubts", "resolve"]
@@ -78,6 +79,8 @@ def resolve(connection: sqlite3.Connection, resolution: Resolution) -> bool:
     line = StoryLine(at, "resolve", resolution.token, attempts, resolution.reason)
     tell(connection, resolution.identity, line)
     token = reserve(connection, 1)
+    if resolution.to is not State.WAITING:
+        leave(connection, resolution.identity, at)
     if resolution.to is State.DONE:
         connection.execute(_DONE, (resolution.to, token, resolution.result, resolution.identity))
         send(connection, app, resolution.outgoing, at)

@@ -85,6 +85,7 @@ class SqliteGroup:
         self._gate = False
         self._spoiled: str | None = None
         self._undo: entries.Undo = {}
+        self._took: list[bytes] = []
         self._mark: tuple[bytes, int] | None = None
 
     @property
@@ -116,6 +117,7 @@ class SqliteGroup:
         taken = await self._inside(self._begun, entries.take, identity, token)
         if taken:
             self._mark = identity, token
+            self._took.append(identity)
         return taken
 
     async def unclaim(self, identities: Sequence[bytes]) -> None:
@@ -154,6 +156,12 @@ class SqliteGroup:
 
     async def seal(self) -> None:
         """Open the gate, if this is still the transaction that claimed; see `ports.inbox.Group.seal`."""
+        ended = [
+            *self._took,
+            *(identity for identity, row in self._undo.items() if row and row[-1] is not None),
+        ]
+        if ended:  # else nothing of it was in a lane
+            await self._inside(self._own, entries.leave_lanes, ended, now())
         await self._inside(self._own, self._open_gate)
 
     async def commit(self) -> None:

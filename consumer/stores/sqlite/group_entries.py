@@ -11,9 +11,10 @@ from consumer.errors import GroupFault
 from consumer.message import Outgoing
 from consumer.stores.sqlite.arrivals import due_entries
 from consumer.stores.sqlite.claims import judge, see
+from consumer.stores.sqlite.lanes import leave
 from consumer.stores.sqlite.rows import land, reserve, send
 
-__all__ = ["Undo", "claim", "due", "fill", "is_done", "take", "unclaim"]
+__all__ = ["Undo", "claim", "due", "fill", "is_done", "leave_lanes", "take", "unclaim"]
 
 Undo = dict[bytes, tuple[Any, ...] | None]
 """Entries that this transaction has claimed, as they were before; `None` for those that were not there."""
@@ -28,15 +29,17 @@ _NEXT = f"""update consumer_inbox set state = {State.DONE:d}, before = state, to
     due_at = null, message = null, reason = null
     where seq = ?"""
 
-_CHANGED = "state, before, token, attempts, on_lapse, budget, nonce, due_at, message, reason"
+_CHANGED = "state, before, token, attempts, on_lapse, budget, nonce, due_at, message, reason, place"
 _KEEP = f"select id, {_CHANGED} from consumer_inbox where seq = ?"
-_RESTORE = f"update consumer_inbox set ({_CHANGED}) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) where id = ?"
+_RESTORE = f"update consumer_inbox set ({_CHANGED}) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) where id = ?"
 
 _TAKE = f"""update consumer_inbox set state = {State.DONE:d}, worker = null, nonce = null, due_at = null,
     message = null, reason = null
     where id = ? and token = ? and state = {State.RUNNING:d}"""
 
-_TAKEN = "select id, tenant, handler, key, fingerprint, message, keyed from consumer_inbox where seq = ?"
+_TAKEN = (
+    "select id, tenant, handler, key, fingerprint, message, keyed, lane from consumer_inbox where seq = ?"
+)
 
 
 def claim(
@@ -90,9 +93,11 @@ def due(
     for token, seq in enumerate(seqs, first):
         row = connection.execute(_TAKEN, (seq,)).fetchone()
         kept = _make_done(connection, seq, token, undo, (None, None))
-        identity, tenant, handler, key, fingerprint, message, keyed = row
+        identity, tenant, handler, key, fingerprint, message, keyed, lane = row
         attempt = kept[3] + 1
-        found.append(Taken(identity, tenant, handler, key, fingerprint, message, token, attempt, bool(keyed)))
+        found.append(
+            Taken(identity, tenant, handler, key, fingerprint, message, token, attempt, bool(keyed), lane)
+        )
     return found
 
 
@@ -109,6 +114,12 @@ def _make_done(
 def take(connection: sqlite3.Connection, identity: bytes, token: int) -> bool:
     """Make an entry that runs with this token done; whether it did."""
     return connection.execute(_TAKE, (identity, token)).rowcount == 1
+
+
+def leave_lanes(connection: sqlite3.Connection, ended: Sequence[bytes], at: float) -> None:
+    """Let those start that wait behind entries which this transaction has done; `at` is now."""
+    for identity in ended:
+        leave(connection, identity, at)
 
 
 def unclaim(connection: sqlite3.Connection, identities: Sequence[bytes], undo: Undo) -> None:

@@ -14,13 +14,14 @@ from consumer.ports.operator import Backlog, Count, Resolution
 from consumer.ports.outbox import Pending
 from consumer.stores.sqlite.connect import Link, now
 from consumer.stores.sqlite.doubts import resolve
+from consumer.stores.sqlite.lanes import HEAD, join
 from consumer.stores.sqlite.outbox import COLUMNS, pending
 from consumer.stores.sqlite.rows import readable, reserve, tell
 
 __all__ = ["SqliteOperator"]
 
 _ENTRY = """select id, app, tenant, handler, key, state, attempts, token, created_at, due_at, worker, reason,
-    {result}, message, keyed from consumer_inbox"""
+    {result}, message, keyed, lane, case when place is not null then {head} end from consumer_inbox e"""
 
 
 class SqliteOperator:
@@ -52,11 +53,12 @@ class SqliteOperator:
         states: Sequence[State] = (),
         handler: str | None = None,
         tenant: str | None = None,
+        lane: bytes | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
         """Entries, oldest first; see `ports.operator.Operator.entries`."""
         chosen = {"app": app, "handler": handler, "tenant": tenant}
-        return await self._reads.read(_entries, chosen, states, limit)
+        return await self._reads.read(_entries, chosen, states, lane, limit)
 
     async def resolve(self, resolution: Resolution) -> bool:
         """As `Doubts.resolve`."""
@@ -115,7 +117,7 @@ def _where(chosen: dict[str, str | None]) -> tuple[str, dict[str, Any]]:
 def _find(connection: sqlite3.Connection, key: bytes, chosen: dict[str, str | None]) -> list[Entry]:
     where, values = _where(chosen)
     # Two queries, not one with OR: an identity is found by its index.
-    query = f"{_ENTRY.format(result='result')} where {where} and"
+    query = f"{_ENTRY.format(result='result', head=HEAD.format(of='e'))} where {where} and"
     found = connection.execute(
         f"{query} key = :key order by created_at, seq", {**values, "key": key}
     ).fetchall()
@@ -128,18 +130,24 @@ def _find(connection: sqlite3.Connection, key: bytes, chosen: dict[str, str | No
 
 
 def _entries(
-    connection: sqlite3.Connection, chosen: dict[str, str | None], states: Sequence[State], limit: int | None
+    connection: sqlite3.Connection,
+    chosen: dict[str, str | None],
+    states: Sequence[State],
+    lane: bytes | None,
+    limit: int | None,
 ) -> list[Entry]:
     where, values = _where(chosen)
+    if lane is not None:
+        where, values = f"{where} and lane = :lane", values | {"lane": lane}
     if states:
         where += f" and state in ({', '.join(str(int(state)) for state in states)})"
-    query = f"{_ENTRY.format(result='null')} where {where} order by created_at, seq limit :limit"
+    query = f"{_ENTRY.format(result='null', head=HEAD.format(of='e'))} where {where} order by created_at, seq limit :limit"
     rows = connection.execute(query, {**values, "limit": -1 if limit is None else limit})
     return [_entry(row) for row in rows]
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    identity, app, tenant, handler, key, state, *others, message, keyed = row
+    identity, app, tenant, handler, key, state, *others, message, keyed, lane, head = row
     attempts, token, created_at, due_at, worker, reason, result = others
     return Entry(
         identity,
@@ -157,6 +165,8 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         result,
         message,
         bool(keyed),
+        lane=lane,
+        behind=None if head == identity else head,
     )
 
 
@@ -185,8 +195,9 @@ def _redrive(connection: sqlite3.Connection, identity: bytes, token: int, reason
     connection.execute(
         f"""update consumer_inbox set state = {State.WAITING:d}, attempts = 0, token = ?, due_at = ?,
             reason = ?, tries = 0 where id = ?""",
-        (reserve(connection, 1), at, readable(reason), identity),
+        (token := reserve(connection, 1), at, readable(reason), identity),
     )
+    join(connection, identity, token, at)
     return True
 
 
@@ -205,11 +216,14 @@ def _purge(connection: sqlite3.Connection, app: str, handler: str, older_than: f
 def _stats(connection: sqlite3.Connection, app: str | None) -> list[Count]:
     where, values = _where({"app": app})
     rows = connection.execute(
-        f"""select app, handler, state, count(*), min(created_at) from consumer_inbox where {where}
+        f"""select app, handler, state, count(*), min(created_at),
+                count(*) filter (where place is not null and state in ({State.RECEIVED:d}, {State.WAITING:d})
+                    and due_at is null)
+            from consumer_inbox where {where}
             group by app, handler, state order by app, handler, state""",
         values,
     )
-    return [Count(name, handler, State(state), count, oldest) for name, handler, state, count, oldest in rows]
+    return [Count(name, handler, State(state), *figures) for name, handler, state, *figures in rows]
 
 
 def _declare(connection: sqlite3.Connection, app: str, handlers: dict[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import msgspec
 from consumer.entry import Landed, Landing, State, StoryLine
 from consumer.errors import StoreUnavailable
 from consumer.message import Headers, Outgoing
+from consumer.stores.sqlite.lanes import join
 
 __all__ = ["OPEN", "headers_of", "land", "readable", "refuse_closed", "reserve", "send", "tell"]
 
@@ -18,8 +19,8 @@ OPEN = "open"
 
 _INSERT = """insert into consumer_inbox
     (id, app, tenant, handler, key, fingerprint, on_lapse, budget, state, token, attempts, created_at, due_at,
-     reason, message, keyed)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?)
+     reason, message, keyed, lane)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?)
     on conflict (id) do nothing"""  # never INSERT OR IGNORE: it also swallows a NULL where none may be
 
 _ATTACH = f"""update consumer_inbox set message = ?
@@ -134,6 +135,11 @@ def _insert(connection: sqlite3.Connection, app: str, landing: Landing, at: floa
             readable(landing.reason),
             landing.message,
             landing.keyed,
+            landing.lane,
         ),
     )
-    return inserted.rowcount == 1
+    if inserted.rowcount != 1:
+        return False
+    if landing.lane is not None and landing.state is not State.DEAD:
+        join(connection, landing.identity, reserve(connection, 1), at + landing.delay)
+    return True

@@ -104,6 +104,17 @@ STEPS: Sequence[tuple[str, tuple[str, ...]]] = (
             )""",
         ),
     ),
+    (
+        "0002 lanes",
+        (
+            "alter table consumer_inbox add column lane blob",
+            "alter table consumer_inbox add column place integer",
+            "alter table consumer_inbox add column not_before real",
+            # Only what is in a lane and unfinished.
+            """create index consumer_inbox_lanes on consumer_inbox (app, handler, tenant, lane, place)
+                where place is not null""",
+        ),
+    ),
 )
 """(name, statements), in order; the version of a database is the number of steps that it has seen."""
 

@@ -7,17 +7,21 @@ import sqlite3
 import msgspec
 
 from consumer.entry import Kind, Settle, Settled, State, StoryLine
+from consumer.stores.sqlite.lanes import leave
 from consumer.stores.sqlite.rows import land, readable, send, tell
 
 __all__ = ["settle"]
 
 _COMPLETE = f"""update consumer_inbox set state = {State.DONE:d}, result = ?, message = null, reason = null,
     due_at = null, worker = null, nonce = null
-    where id = ? and token = ? and state = {State.RUNNING:d}"""
+    where id = ? and token = ? and state = {State.RUNNING:d} and place is null"""
 """The common case in one statement; whatever it does not find is looked at closely."""
 
 _LATE = f"""update consumer_inbox set state = {State.DONE:d}, result = ?, message = null, reason = null,
     due_at = null where id = ?"""
+
+_IN_LANE = f"""update consumer_inbox set state = {State.DONE:d}, result = ?, message = null, reason = null,
+    due_at = null, worker = null, nonce = null where id = ?"""
 
 _END = """update consumer_inbox set state = ?, due_at = ?, reason = ?, message = coalesce(message, ?),
     worker = null, nonce = null, tries = 0
@@ -77,9 +81,14 @@ def _complete_late(connection: sqlite3.Connection, app: str, entry: _Row, one: S
     if entry.token == one.token:
         if entry.state == State.DONE:
             return Settled.OK  # the same settle again: its reply was lost
+        if entry.state == State.RUNNING:  # in a lane
+            connection.execute(_IN_LANE, (one.result, one.identity))
+            leave(connection, one.identity, at)
+            return _publish(connection, app, one, at)
         if entry.state == State.IN_DOUBT:
             tell(connection, one.identity, StoryLine(at, "late", entry.token, entry.attempts, one.reason))
             connection.execute(_LATE, (one.result, one.identity))
+            leave(connection, one.identity, at)
             return _publish(connection, app, one, at)
         return Settled.LOST
     # Refused. Where a resolution said meanwhile what had become of this very attempt, it may have happened
@@ -104,6 +113,8 @@ def _end(connection: sqlite3.Connection, entry: _Row, one: Settle, at: float) ->
             tell(connection, one.identity, StoryLine(at, "late", entry.token, entry.attempts, one.reason))
         aim, due_at = _aim(entry, one, at)
         connection.execute(_END, (aim, due_at, readable(one.reason), one.message, one.identity))
+        if aim is State.DEAD:
+            leave(connection, one.identity, at)
         tell(connection, one.identity, StoryLine(at, _STORY[aim], entry.token, entry.attempts, one.reason))
         return Settled.OK
     if entry.state == _aim(entry, one, at)[0]:

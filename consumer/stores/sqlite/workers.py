@@ -9,6 +9,7 @@ from consumer.entry import OnLapse, State, StoryLine
 from consumer.errors import StoreUnavailable
 from consumer.ports.workers import Adopted
 from consumer.stores.sqlite.connect import Link, now
+from consumer.stores.sqlite.lanes import leave
 from consumer.stores.sqlite.place import Place
 from consumer.stores.sqlite.rows import OPEN, tell
 from consumer.stores.sqlite.signs import Signs
@@ -157,6 +158,8 @@ def _adopt(
         else:
             aim = State.WAITING
         connection.execute(_LAPSE, (aim, due, _REASON, seq))
+        if aim is State.DEAD:
+            leave(connection, identity, at)
         tell(connection, identity, StoryLine(at, "lapse", token, attempts, _REASON))
         adopted.append(Adopted(identity, handler, key, aim))
     return adopted

@@ -115,6 +115,7 @@ def landing(
     reason: str | None = None,
     keyed: bool = True,
     delay: float = 0.0,
+    lane: bytes | None = None,
 ) -> Landing:
     """Return a landing of a key."""
     raw = key.encode() if isinstance(key, str) else key
@@ -132,6 +133,7 @@ def landing(
         reason=reason,
         keyed=keyed,
         delay=delay,
+        lane=lane,
     )
 
 
