@@ -13,8 +13,26 @@ from consumer.http.routing import Rule, Rules
 
 __all__ = ["Documents", "documented"]
 
-_OWN = ("response-not-stored", "key-expired")
-"""Problems that no endpoint has."""
+_ANSWERED = (
+    "key-missing",
+    "key-malformed",
+    "invalid-tenant",
+    "unauthenticated",
+    "body-timeout",
+    "in-progress",
+    "outcome-unknown",
+    "response-not-stored",
+    "key-expired",
+    "too-large",
+    "payload-mismatch",
+    "rejected",
+    "failed",
+    "overloaded",
+    "store-unavailable",
+)
+"""What the middleware itself answers. Where the application's document has such a status already, they are added to it."""
+
+_PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
 _KIND = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*):[a-z]+\}")
 
@@ -55,8 +73,13 @@ def _with_keys(described: dict[str, Any], rules: Rules) -> dict[str, Any]:
     idempotent(described, needs)
     for route in needs:
         method, _, path = route.partition(" ")
-        answer = described["paths"][path][method.lower()]["responses"]["409"]
-        answer["description"] += "".join(f" · `{code}`: {PROBLEMS[code].title}." for code in _OWN)
+        responses = described["paths"][path][method.lower()]["responses"]
+        for code in _ANSWERED:
+            row = PROBLEMS[code]
+            answer = responses[str(row.status)]
+            if f"`{code}`" not in answer["description"]:
+                answer["description"] += f" · `{code}`: {row.title}."
+                answer.setdefault("content", {}).setdefault("application/problem+json", _PROBLEM)
     return described
 
 
