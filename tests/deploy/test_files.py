@@ -10,35 +10,14 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from consumer.observe.families import FAMILIES
+
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 CHART = DEPLOY / "helm" / "consumer"
 
-METRICS = {
-    "consumer_outcomes_total": {"handler", "mode", "outcome"},
-    "consumer_handler_seconds": {"handler"},
-    "consumer_end_to_end_seconds": {"handler"},
-    "consumer_running": {"handler"},
-    "consumer_stuck_handlers": set(),
-    "consumer_lag_messages": {"topic", "partition"},
-    "consumer_lag_seconds": {"topic"},
-    "consumer_entries": {"handler", "state"},
-    "consumer_oldest_entry_seconds": {"handler", "state"},
-    "consumer_lanes_waiting": {"handler"},
-    "consumer_outbox_backlog": set(),
-    "consumer_outbox_parked": set(),
-    "consumer_outbox_oldest_seconds": set(),
-    "consumer_published_total": set(),
-    "consumer_rebalances_total": set(),
-    "consumer_ingest_results_total": {"provider", "result"},
-    "consumer_ingest_secret_matches_total": {"provider", "secret"},
-    "consumer_worker_lapses_total": set(),
-    "consumer_purged_total": {"handler"},
-    "consumer_loop_lag_seconds": set(),
-    "consumer_ready": set(),
-    "consumer_build_info": {"version", "python"},
-}
+METRICS = {family.name: set(family.labels) for family in FAMILIES}
 """The names that the metrics have, with their labels."""
 
 SCRAPED = {"namespace", "pod", "le"}

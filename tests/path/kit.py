@@ -79,6 +79,7 @@ class Shop:
     sink: RecordingSink
     watch: Watch
     source: Any = None
+    observed: Any = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,6 +89,10 @@ class Shop:
     async def publish(self, topic: str, orders: Iterable[Order]) -> None:
         for order in orders:
             await self.running.publish(topic, order)
+
+    async def publish_at_once(self, topic: str, orders: Iterable[Order]) -> None:
+        """In one commit: the first look for what is due sees all of them."""
+        await self.running.publish_all([outgoing_of(uuid.uuid4().bytes, topic, order) for order in orders])
 
     async def entries(self, *states: State) -> list[Entry]:
         return await self.store.operator.entries(states=states)
@@ -169,6 +174,7 @@ async def opened(
     consume: bool = True,
     migrate: bool = True,
     reconnect: bool = True,
+    observed: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Shop]:
     """Run `app` on the store `url`: fed by `source`, or (without one) by the store itself.
@@ -182,6 +188,7 @@ async def opened(
         consume: start the worker.
         migrate: make the tables first.
         reconnect: renew the sign of life; without it nobody notices that the worker was closed.
+        observed: count what happens; `Shop.observed` tells.
         settings: see `Settings`.
     """
     if migrate:
@@ -194,13 +201,18 @@ async def opened(
     again = (lambda: open_store(url, app.name)) if reconnect else None
     connections = Connections(given, again, source, sink, Router(app.name, handlers, embedded))
     watch = Watch()
+    chosen = Settings(store=url, **({"grace": 5.0} | settings))
+    observer = app.observed(chosen, watch) if observed else None
     async with app.running(
-        Settings(store=url, **({"grace": 5.0} | settings)),
-        consume=consume,
-        observer=watch,
-        connections=connections,
+        chosen, consume=consume, observer=observer or watch, connections=connections
     ) as running:
-        yield Shop(running, url, sink, watch, source)
+        shop = Shop(running, url, sink, watch, source, observed=observer)
+        if observer is None:
+            yield shop
+            return
+        observer.opened(running.runtime, running.desk)
+        with observer.served():
+            yield shop
 
 
 async def select(url: str, sql: str) -> list[tuple[Any, ...]]:
