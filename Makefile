@@ -13,7 +13,7 @@ ARGS   ?=
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check fmt coverage mutants bench services lock clean deploy-check deploy-test image
+.PHONY: help venv demo test check fmt coverage mutants bench storm services lock clean deploy-check deploy-test image
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ mutants: $(VENV)/.dev ## break the code on purpose; every break must fail a test
 
 bench: $(VENV)/.dev ## measure
 	$(BIN)/python -m bench $(ARGS)
+
+storm: $(VENV)/.dev ## four workers and their servers killed, stopped and restarted for five minutes; prints the books
+	$(BIN)/python -m tests.storm $(ARGS)
 
 deploy-check: ## chart, image and alerts, checked without a cluster (first time: builds its tools, 5 minutes)
 	@deploy/tools/get.sh check

@@ -34,6 +34,10 @@ class Server:
     def start(self) -> None:
         self.process.start()
 
+    def stop(self) -> None:
+        """An orderly end; the data are kept."""
+        self.process.stop()
+
     def kill(self) -> None:
         self.process.kill()
 
