@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from msgspec import Struct
 
 from consumer import App
 from consumer.app import Running
+from consumer.declare.outgoing import outgoing_of
 from consumer.entry import Entry, Landed, Landing, State
 from consumer.message import Outgoing
 from consumer.path.parts import Ending, Work

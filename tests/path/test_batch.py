@@ -59,7 +59,7 @@ async def test_unmarked_items_are_done_and_marked_ones_are_what_was_said(
     source = ListSource() if brokered else None
     async with opened(app_of(mode, calls), url, source=source) as process:
         if source is None:
-            await process.publish("orders", orders)
+            await process.publish_at_once("orders", orders)
         else:
             for order in orders:
                 source.add("orders", order)
