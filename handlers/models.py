@@ -25,7 +25,9 @@ Id = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
 
 Account = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
-Currency = Annotated[str, Meta(pattern=r"^[A-Za-z]{3}$")]
+Currency = Annotated[str, Meta(max_length=3, pattern=r"^[A-Za-z]{3}$")]
+"""The length is given beside the pattern, whose `$` lets a line end follow."""
+
 Quantity = Annotated[int, Meta(ge=1, le=10**6)]
 
 

@@ -85,7 +85,7 @@ async def migrated(app: App, url: str) -> str:
 @asynccontextmanager
 async def serving(app: App, url: str, *, consume: bool = False, **settings: Any) -> AsyncIterator[Site]:
     """Open `app` behind its own service, as a server does; with `consume` its handlers are fed too."""
-    given = {"store": url, "grace": 5.0} | settings
+    given: dict[str, Any] = {"store": url, "grace": 5.0} | settings
     service = app.asgi(Settings(**given), consume=consume)
     transport = httpx.ASGITransport(app=service)
     async with (
