@@ -94,7 +94,10 @@ class Shop:
 
     async def publish_at_once(self, topic: str, orders: Iterable[Order]) -> None:
         """In one commit: the first look for what is due sees all of them."""
-        await self.running.publish_all([outgoing_of(uuid.uuid4().bytes, topic, order) for order in orders])
+        bare: dict[str, Any] = {"ordering_key": None, "headers": (), "delay": 0}
+        await self.running.publish_all(
+            [outgoing_of(uuid.uuid4().bytes, topic, order, **bare) for order in orders]
+        )
 
     async def entries(self, *states: State) -> list[Entry]:
         return await self.store.operator.entries(states=states)
