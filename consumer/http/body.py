@@ -12,7 +12,7 @@ from consumer.rules.decode import LONGEST_BODY
 __all__ = ["BODY_TIME", "Disconnected", "fields", "read_body"]
 
 BODY_TIME = 30.0
-"""Seconds from the head to the end of the body."""
+"""Seconds from the head to the end of the body, unless the server says another time in the scope (`consumer.body_time`)."""
 
 
 class Disconnected(Exception):
@@ -40,8 +40,9 @@ async def read_body(scope: Scope, receive: Receive, limit: int = LONGEST_BODY) -
         return refused
     chunks: list[bytes] = []
     size = 0
+    patience = float(scope.get("consumer.body_time", BODY_TIME))
     try:
-        async with asyncio.timeout(BODY_TIME):
+        async with asyncio.timeout(patience):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -54,7 +55,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int = LONGEST_BODY) -
                 if not message.get("more_body", False):
                     return b"".join(chunks)
     except TimeoutError:
-        return problem("body-timeout", f"it must be whole {BODY_TIME:g} s after its head")
+        return problem("body-timeout", f"it must be whole {patience:g} s after its head")
 
 
 def _head_fault(scope: Scope, limit: int) -> Answer | None:

@@ -19,7 +19,7 @@ _log = logging.getLogger("consumer.http")
 
 MOST_FIELDS = 100
 LONGEST_HEAD = 64 * 1024
-"""Header fields, and bytes of them together, that a request may have."""
+"""Header fields, and bytes of them and of the request's target together, that a request may have."""
 
 LINGER = 1.0
 LINGERS_FOR = 2 * 1024 * 1024
@@ -43,7 +43,7 @@ class Edge:
         try:
             refused = _head_fault(scope)
             if refused is not None:
-                await refused.send(exchange.send)
+                await refused.with_headers((b"connection", b"close")).send(exchange.send)
             else:
                 await self.app(scope, exchange.receive, exchange.send)
         except Exception as fault:
@@ -103,8 +103,9 @@ def _head_fault(scope: Scope) -> Answer | None:
     pairs = scope["headers"]
     if len(pairs) > MOST_FIELDS:
         return problem("headers-too-large", f"at most {MOST_FIELDS} header fields are read")
-    if sum(len(name) + len(value) + 4 for name, value in pairs) > LONGEST_HEAD:
-        return problem("headers-too-large", f"at most {LONGEST_HEAD} bytes of header fields are read")
+    target = len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
+    if target + sum(len(name) + len(value) + 4 for name, value in pairs) > LONGEST_HEAD:
+        return problem("headers-too-large", f"at most {LONGEST_HEAD} bytes are read")
     return None
 
 

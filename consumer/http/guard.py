@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from consumer.http.answer import Answer
+from consumer.http.body import BODY_TIME
 from consumer.http.edge import LONGEST_HEAD
 from consumer.http.problem import problem
 
-__all__ = ["HEAD_TIME", "Guard", "Guarded", "Limits"]
+__all__ = ["HEAD_TIME", "WRITE_TIME", "Guard", "Guarded", "Limits", "refusal"]
+
+_log = logging.getLogger("consumer.http")
 
 HEAD_TIME = 10.0
 """Seconds from the first byte of a head (on a new connection: from its start) to its end."""
+
+WRITE_TIME = 30.0
+"""Seconds for which a client may read nothing of a response that does not fit into the socket's buffers."""
 
 MOST_CONNECTIONS = 1_000
 LINGER = 1.0
@@ -28,11 +36,15 @@ class Limits(msgspec.Struct, frozen=True):
         connections: open at once; more are told 503.
         head_time: see `HEAD_TIME`.
         head_bytes: of the request line and the header fields together.
+        body_time: see `body.BODY_TIME`; counted where the body is read.
+        write_time: see `WRITE_TIME`.
     """
 
     connections: int = MOST_CONNECTIONS
     head_time: float = HEAD_TIME
     head_bytes: int = LONGEST_HEAD
+    body_time: float = BODY_TIME
+    write_time: float = WRITE_TIME
 
 
 class Guarded:
@@ -66,6 +78,7 @@ class Guard(asyncio.Protocol):
         self._all = all_
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
         self._head = 0
         self._refused = False
 
@@ -82,10 +95,15 @@ class Guard(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        if self._refused:
+        if self._refused or self._transport is None:
             return
         within = self._reading_head()
-        self._inner.data_received(data)
+        try:
+            self._inner.data_received(data)
+        except Exception as fault:  # noqa: BLE001 - of a parser, by bytes of a stranger: one line, not a traceback each
+            _log.info("a connection is closed: %s: %s", type(fault).__name__, fault)
+            self._transport.close()
+            return
         if not (within and self._reading_head()):
             self._disarm()
             return
@@ -106,6 +124,7 @@ class Guard(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._disarm()
+        self._written()
         if self in self._all.open:
             self._all.open.discard(self)
             self._inner.connection_lost(exc)
@@ -114,9 +133,12 @@ class Guard(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         if self in self._all.open:
             self._inner.pause_writing()
+            self._written()
+            self._writing = asyncio.get_running_loop().call_later(self._all.limits.write_time, self._unread)
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
+        self._written()
         if self in self._all.open:
             self._inner.resume_writing()
 
@@ -134,13 +156,29 @@ class Guard(asyncio.Protocol):
         if self._transport is not None and self._reading_head():
             self._transport.close()
 
+    def _written(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+
+    def _unread(self) -> None:
+        """Give up a client that does not read: closing would wait for it."""
+        self._writing = None
+        if self._transport is not None:
+            self._transport.abort()
+
     def _refuse(self, answer: Answer) -> None:
         """Answer in the server's stead, and close soon."""
         self._refused = True
         self._disarm()
         assert self._transport is not None, "there is data only on a connection"  # noqa: S101
-        lines = [b"HTTP/1.1 %d \r\n" % answer.status]
-        lines += [b"%s: %s\r\n" % pair for pair in answer.headers]
-        lines.append(b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(answer.body))
-        self._transport.write(b"".join(lines) + answer.body)
+        self._transport.write(refusal(answer))
         asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+
+
+def refusal(answer: Answer) -> bytes:
+    """Return a response as bytes, for a connection that ends with it."""
+    lines = [b"HTTP/1.1 %d %s\r\n" % (answer.status, HTTPStatus(answer.status).phrase.encode())]
+    lines += [b"%s: %s\r\n" % pair for pair in answer.headers]
+    lines.append(b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(answer.body))
+    return b"".join(lines) + answer.body

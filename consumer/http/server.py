@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import msgspec
+
 from consumer.errors import SettingsError
-from consumer.http.answer import App
-from consumer.http.guard import Guarded, Limits
+from consumer.http.answer import App, Receive, Scope, Send
+from consumer.http.guard import Guarded, Limits, refusal
+from consumer.http.problem import problem
 
 __all__ = ["address_of", "listening"]
+
+OTHER_FILES = 64
+"""Files that a process may need beside the connections of its clients: to the store, the broker, its log."""
 
 KEEP_ALIVE = 5
 """Seconds that an idle connection stays open."""
@@ -58,17 +67,19 @@ async def listening(
         from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
     except ModuleNotFoundError:
         raise SettingsError("serving HTTP needs uvicorn: pip install 'idempotent-consumer[http]'") from None
-    guarded = Guarded(limits or Limits())
+    guarded = Guarded(_within_files(limits or Limits()))
 
     def protocol(**given: Any) -> asyncio.Protocol:
-        inner = H11Protocol(**given)
+        inner: Any = H11Protocol(**given)
+        # uvicorn's own answers in plain text, and fails where a response has begun before the request turned out malformed.
+        inner.send_400_response = partial(_malformed, inner, h11)
         return guarded.guard(inner, lambda: inner.conn.their_state is h11.IDLE)
 
     bound = _bound(host, port)
     made: Any = protocol
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            _Served(app, guarded.limits),
             http=made,
             ws="none",
             lifespan="off",
@@ -93,6 +104,50 @@ async def listening(
     finally:
         server.should_exit = True
         await serving
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """The application under this server's limits, and with its end."""
+
+    app: App
+    limits: Limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        scope["consumer.body_time"] = self.limits.body_time
+        try:
+            await self.app(scope, receive, watched)
+        except asyncio.CancelledError:
+            # Only the end of the server does that, after the grace. What was started is the runtime's, and goes on there.
+            if not started:
+                answer = problem("overloaded", "this process ends").with_headers((b"connection", b"close"))
+                await answer.send(send)
+
+
+def _malformed(inner: Any, h11: Any, message: str) -> None:  # noqa: ARG001 - uvicorn's text says less
+    """Refuse what is no HTTP: with a problem where nothing of a response is out, else by closing."""
+    if inner.cycle is not None and not inner.cycle.response_complete:
+        # Its application finds that the client has gone, and says nothing more on this connection.
+        inner.cycle.disconnected = True
+        inner.cycle.message_event.set()
+    if inner.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+        inner.transport.write(refusal(problem("invalid-request")))
+    inner.transport.close()
+
+
+def _within_files(limits: Limits) -> Limits:
+    """Return limits whose connections this process may open: a server out of files can refuse nobody politely."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return limits
+    return msgspec.structs.replace(limits, connections=max(1, min(limits.connections, soft - OTHER_FILES)))
 
 
 def _bound(host: str, port: int) -> socket.socket:
