@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="of sending and of trouble")
     parser.add_argument("--messages", type=int, default=100_000, help="duplicates included")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--logs", type=Path, help="a folder that keeps the workers' logs")
+    parser.add_argument("--logs", type=Path, help="a new folder that keeps the workers' logs")
     asked = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(
         logging.CRITICAL
@@ -54,7 +54,7 @@ async def _one(store: str, plan: Plan, logs: Path | None) -> int:
     print(f"Kafka and {store}: {plan}", flush=True)
     with tempfile.TemporaryDirectory(prefix="storm-") as temporary:
         folder = (logs or Path(temporary)) / store
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         async with _place(store, folder, kafka.bootstrap) as (place, database):
             found = await storm(plan, place, kafka, database, lambda line: print(line, flush=True))
     print(f"{found}\n{time.monotonic() - began:.0f} s in all\n", flush=True)

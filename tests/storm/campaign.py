@@ -21,8 +21,8 @@ from tests.storm.weather import Restartable, Weather
 __all__ = ["storm"]
 
 PARTITIONS = 6
-REST = 150.0
-"""Seconds after the storm in which one worker must have ended everything."""
+REST = 120.0
+"""Seconds after the storm, and as long again as it was, in which one worker must have ended everything."""
 AHEAD = 0.3
 """Seconds from the sending of a part to the blow."""
 
@@ -50,7 +50,7 @@ async def storm(
     numbers = stream(plan)
     try:
         await asyncio.gather(_send(plan, place, kafka.bootstrap, numbers), weather.blow())
-        await _rest(place, kafka.bootstrap, len(set(numbers)), say)
+        await _rest(place, kafka.bootstrap, len(set(numbers)), plan.seconds + REST, say)
         await weather.end()
         found = await books(place, kafka.bootstrap, weather.kills + weather.lapses)
     finally:
@@ -99,11 +99,13 @@ async def _leave(producer: AIOKafkaProducer | None) -> None:
             await asyncio.wait_for(producer.stop(), 10)
 
 
-async def _rest(place: Place, bootstrap: str, unique: int, say: Callable[[str], None]) -> None:
-    deadline, told = time.monotonic() + REST, 0.0
+async def _rest(
+    place: Place, bootstrap: str, unique: int, patience: float, say: Callable[[str], None]
+) -> None:
+    deadline, told = time.monotonic() + patience, 0.0
     while under_way := await at_rest(place, unique, bootstrap, await _ends(place, bootstrap)):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not at rest after {REST:g} s: {under_way}\n{place.shop.logs()}")
+            raise AssertionError(f"not at rest after {patience:g} s: {under_way}\n{place.shop.logs()}")
         if time.monotonic() > told + 5:
             say(f"          {under_way}")
             told = time.monotonic()
