@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from consumer.errors import Retry
 from consumer.http.answer import App, Message, Pairs, Receive, Scope, Send
@@ -198,7 +199,7 @@ async def run(capture: Capture) -> Recorded:
 
 def _plain(scope: Scope) -> Scope:
     """Return a scope without the ways to answer that pass by `send`'s two messages (trailers, files by their path, push)."""
-    extensions = scope.get("extensions") or {}
+    extensions: dict[str, Any] = scope.get("extensions") or {}
     left = {name: value for name, value in extensions.items() if not name.startswith("http.response.")}
     return {**scope, "extensions": left}
 

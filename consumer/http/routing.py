@@ -109,7 +109,8 @@ def path_of(scope: Scope) -> str:
 
 
 def _compiled(where: str, path: str) -> re.Pattern[str]:
-    text, end, names = "", 0, set()
+    text, end = "", 0
+    names: set[str] = set()
     for found in _PARAMETER.finditer(path):
         name, kind = found.groups()
         if name in names:

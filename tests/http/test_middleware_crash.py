@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import pytest
 from tests.http.guardkit import prepared
 
 API = '''
-import os, signal
+import asyncio, os, signal
 from pathlib import Path
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -44,6 +45,16 @@ class Dies:
         await self.app(scope, receive, last if scope["type"] == "http" else send)
 
 
+async def slow(request):
+    with Path("effects").open("a") as effects:
+        effects.write("begun\\n")
+    while not Path("leave").exists():
+        await asyncio.sleep(0.01)
+    with Path("effects").open("a") as effects:
+        effects.write("ended\\n")
+    return JSONResponse({"paid": "slowly"}, 201)
+
+
 async def pay(request):
     with Path("effects").open("a") as effects:
         effects.write(request.headers["idempotency-key"] + "\\n")
@@ -53,7 +64,7 @@ async def pay(request):
 
 
 api = Starlette(
-    routes=[Route("/payments", pay, methods=["POST"])],
+    routes=[Route("/payments", pay, methods=["POST"]), Route("/slow", slow, methods=["POST"])],
     middleware=[
         Middleware(Dies),
         Middleware(
@@ -102,11 +113,13 @@ class Server:
                 self._process.terminate()
             self._process.wait(PATIENCE)
 
-    def post(self, key: str, **headers: str) -> httpx.Response:
+    def terminate(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+
+    def post(self, key: str, *, path: str = "/payments", **headers: str) -> httpx.Response:
         with httpx.Client(timeout=PATIENCE) as client:
-            return client.post(
-                f"{self.url}/payments", content=b"{}", headers={"Idempotency-Key": key} | headers
-            )
+            return client.post(self.url + path, content=b"{}", headers={"Idempotency-Key": key} | headers)
 
     def post_until_settled(self, key: str) -> httpx.Response:
         """Ask again as a client is told to: while the dead process has not lapsed, the key is in progress."""
@@ -119,7 +132,8 @@ class Server:
             time.sleep(float(reply.headers["retry-after"]))
 
     def effects(self) -> list[str]:
-        return (self.folder / "effects").read_text().split()
+        file = self.folder / "effects"
+        return file.read_text().split() if file.exists() else []
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -176,3 +190,26 @@ def test_sixty_four_clients_with_one_key_at_once(server):
     assert server.effects() == ["k1"]
     assert {(reply.status_code, reply.content) for reply in replies} == {(201, b'{"paid":1}')}
     assert sum("idempotent-replayed" not in reply.headers for reply in replies) == 1
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_client_that_hangs_up_and_a_sigterm_stop_nothing_that_has_started(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), PATIENCE) as client:
+        client.sendall(
+            b"POST /slow HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k1\r\nContent-Length: 2\r\n\r\n{}"
+        )
+        until = time.monotonic() + PATIENCE
+        while server.effects() != ["begun"]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    server.terminate()
+    (server.folder / "leave").touch()
+    assert server.wait() == -signal.SIGTERM  # uvicorn ends by it when all is done
+    assert server.effects() == ["begun", "ended"]
+    server.start()
+    reply = server.post("k1", path="/slow")
+    assert (reply.status_code, reply.json()) == (201, {"paid": "slowly"})
+    assert reply.headers["idempotent-replayed"] == "true"
+    assert server.effects() == ["begun", "ended"]
