@@ -61,6 +61,8 @@ env:
 {{- else if $root.Values.broker.url }}
   - {name: CONSUMER_BROKER, value: {{ $root.Values.broker.url | quote }}}
 {{- end }}
+  # The kubelet asks at the pod's address, and Prometheus too.
+  - {name: CONSUMER_HEALTH_HOST, value: "0.0.0.0"}
   - {name: CONSUMER_LOG, value: json}
   - {name: CONSUMER_LOG_LEVEL, value: {{ $root.Values.logLevel }}}
 {{- range $root.Values.secrets }}
