@@ -100,6 +100,11 @@ class _Exchange:
 
 
 def _head_fault(scope: Scope) -> Answer | None:
+    if scope["method"] == "CONNECT":
+        return problem("method-not-allowed", "this is no proxy")
+    if fields(scope, b"transfer-encoding") and fields(scope, b"content-length"):
+        # RFC 9112 §6.1: a proxy in front may have believed the other one, and taken the rest for another request.
+        return problem("invalid-request", "Content-Length beside Transfer-Encoding")
     pairs = scope["headers"]
     if len(pairs) > MOST_FIELDS:
         return problem("headers-too-large", f"at most {MOST_FIELDS} header fields are read")

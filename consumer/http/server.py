@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -122,6 +123,7 @@ class _Served:
             await send(message)
 
         scope["consumer.body_time"] = self.limits.body_time
+        _origin_form(scope)
         try:
             await self.app(scope, receive, watched)
         except asyncio.CancelledError:
@@ -129,6 +131,15 @@ class _Served:
             if not started:
                 answer = problem("overloaded", "this process ends").with_headers((b"connection", b"close"))
                 await answer.send(send)
+
+
+def _origin_form(scope: Scope) -> None:
+    """Make `/a` of the target `http://host/a`: RFC 9112 §3.2.2 wants every server to take it."""
+    raw: bytes = scope["raw_path"]
+    scheme, separator, rest = raw.partition(b"://")
+    if separator and scheme.lower() in {b"http", b"https"}:
+        scope["raw_path"] = b"/" + rest.partition(b"/")[2]
+        scope["path"] = unquote(scope["raw_path"].decode("ascii"))
 
 
 def _malformed(inner: Any, h11: Any, message: str) -> None:  # noqa: ARG001 - uvicorn's text says less
