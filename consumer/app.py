@@ -103,15 +103,19 @@ class App:
 
         return self.serving(opened, observed)
 
-    def observed(self, settings: Settings, other: Observer | None = None) -> Observed:
+    def observed(
+        self, settings: Settings, other: Observer | None = None, *, handlers: Sequence[Handler] | None = None
+    ) -> Observed:
         """Return what counts and tells of one process of this app, see `consumer.observe`.
 
         Args:
             settings: of the process.
             other: another observer, told of every ending too.
+            handlers: in the stead of the declared ones (`Idempotency` adds its routes).
         """
         providers = [webhook.provider.name for webhook in self.handlers.webhooks]
-        return Observed(self.handlers.declared, providers, settings, other)
+        declared = self.handlers.declared if handlers is None else handlers
+        return Observed(declared, providers, settings, other)
 
     def serving(
         self, opener: Callable[[], AbstractAsyncContextManager[Running]], observed: Observed
