@@ -250,6 +250,29 @@ async def apps_are_those_with_anything_in_the_store(backend: Backend) -> None:
 
 
 @CHAPTER.case()
+async def backlog_counts_the_outbox(backend: Backend) -> None:
+    """What waits, delayed ones too, what is parked, and when the oldest that waits was made."""
+    here = await process(backend)
+    empty = await here.store.operator.backlog()
+    assert (empty.unsent, empty.parked, empty.oldest) == (0, 0, None)
+    messages = [
+        outgoing(f"m-{number}", f"acc-{number}", delay=LATER if number == 1 else 0.0) for number in range(4)
+    ]
+    await here.ended(claim(), (await here.win(claim())).token, Kind.COMPLETE, outgoing=messages)
+    await here.ended(
+        claim("k-2"), (await here.win(claim("k-2"))).token, Kind.COMPLETE, outgoing=[outgoing("m-9", "acc-9")]
+    )
+    rows = await here.store.operator.outgoing()
+    await here.store.outbox.park([(rows[0].seq, "too large")])
+    counted = await here.store.operator.backlog()
+    assert (counted.unsent, counted.parked) == (4, 1)
+    assert counted.oldest == min(row.created_at for row in rows[1:])
+    await here.store.outbox.sent([row.seq for row in rows[1:]])
+    counted = await here.store.operator.backlog()
+    assert (counted.unsent, counted.parked, counted.oldest) == (0, 1, None)
+
+
+@CHAPTER.case()
 async def the_outbox_is_listed_oldest_first(backend: Backend) -> None:
     """All, only the parked, or only the others, up to a limit; delayed ones too."""
     here = await process(backend)
