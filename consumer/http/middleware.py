@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -26,6 +26,8 @@ from consumer.http.policy import Policy
 from consumer.http.problem import problem
 from consumer.http.routing import Rules, path_of
 from consumer.http.service import Opened, Service
+from consumer.path.desk import Desk
+from consumer.path.parts import Observer
 from consumer.rules.decode import LONGEST_BODY
 from consumer.settings import Settings
 
@@ -39,15 +41,43 @@ MEND = (
 )
 
 
+class Process(Opened, Protocol):
+    """A process of an app, opened."""
+
+    runtime: Any
+
+
+class Watching(Observer, Protocol):
+    """What is counted and told of a process; see `App.observed`."""
+
+    def served(self) -> AbstractContextManager[None]:
+        """Serve the health port where the settings name one."""
+        ...
+
+    def opened(self, runtime: Any, desk: Desk) -> None:
+        """Tell of this process from now on."""
+        ...
+
+
 class Opens(Protocol):
     """What the middleware asks of an `App`."""
 
     name: str
     handlers: Handlers
 
+    def observed(self, settings: Settings, *, handlers: Sequence[Handler] | None) -> Watching:
+        """Return what counts and tells of one process; see `App.observed`."""
+        ...
+
     def running(
-        self, settings: Settings, *, consume: bool, handlers: Sequence[Handler] | None
-    ) -> AbstractAsyncContextManager[Opened]:
+        self,
+        settings: Settings,
+        *,
+        consume: bool,
+        observer: Observer | None,
+        handlers: Sequence[Handler] | None,
+        measured: bool,
+    ) -> AbstractAsyncContextManager[Process]:
         """Open a process of the app; see `App.running`."""
         ...
 
@@ -163,10 +193,17 @@ class Idempotency:
         finally:
             await self._stop()
 
-    def _opening(self) -> AbstractAsyncContextManager[Opened]:
+    @asynccontextmanager
+    async def _opening(self) -> AsyncIterator[Opened]:
         settings = Settings.load() if self._settings is None else self._settings
         handlers = [*self._app.handlers.declared, *(once.handler for once in self._guards.values())]
-        return self._app.running(settings, consume=False, handlers=handlers)
+        watching = self._app.observed(settings, handlers=handlers)
+        with watching.served():
+            async with self._app.running(
+                settings, consume=False, handlers=handlers, observer=watching, measured=True
+            ) as process:
+                watching.opened(process.runtime, process.desk)
+                yield process
 
     async def _start(self) -> None:
         taken = {h.name for h in self._app.handlers.declared} & set(self._guards)

@@ -83,24 +83,32 @@ class Once:
         Raises:
             Exception: what the application has raised; its own error handling, and the server's, shall see it.
         """
-        work = await self._work(desk, scope, tenant, receive)
-        if work is None:
-            return
-        if isinstance(work, Answer):
-            await self._send(desk, work, send)
-            return
+        route = self.handler.name.partition(" ")[2]
+        with desk.tracing.request(scope["method"], route, scope["headers"]) as span:
+            work = await self._work(desk, scope, tenant, receive)
+            if work is None:
+                return
+            if isinstance(work, Answer):
+                status = await self._send(desk, work, send)
+            else:
+                status = await self._answered(desk, work, send)
+            span.ended(str(status), failed=status >= 500)
+        if isinstance(work, Work):
+            await _rest_of(work.envelope.payload)
+
+    async def _answered(self, desk: Desk, work: Work, send: Send) -> int:
+        """Run, wait or replay; send what comes of it, and return its status."""
         capture: Capture = work.envelope.payload
         try:
             answer = await self._asked(desk, work, capture)
             if isinstance(answer, Answer):
-                await self._send(desk, answer, send)
-            else:
-                desk.counts[self.handler.name, str(capture.status)] += 1
-                await capture.deliver(send, answer)
+                return await self._send(desk, answer, send)
+            desk.counts[self.handler.name, str(capture.status)] += 1
+            await capture.deliver(send, answer)
+            return capture.status
         finally:
             capture.let_go()
             self._keep(capture)
-        await _rest_of(capture)
 
     async def _work(
         self,
@@ -123,23 +131,19 @@ class Once:
             return None
         if isinstance(body, Answer):
             return body
-        work = self._keyed(request, scope, body, receive)
+        work = self._keyed(desk, request, scope, body, receive)
         return await self._late(desk, request, work) or work
 
-    def _keyed(self, request: Request, scope: Scope, body: bytes, receive: Receive) -> Work:
+    def _keyed(self, desk: Desk, request: Request, scope: Scope, body: bytes, receive: Receive) -> Work:
         path, query = path_of(scope), scope.get("query_string", b"")
         key, name = request.key.encode(), self.handler.name
         # No body: nobody but the client can send it again, and people see by the key whose it was.
-        message = Message(
-            name,
-            None,
-            (
-                ("method", scope["method"].encode()),
-                ("path", path.encode("utf-8", "replace")),
-                ("query", query),
-            ),
-            source=SOURCE,
+        told = (
+            ("method", scope["method"].encode()),
+            ("path", path.encode("utf-8", "replace")),
+            ("query", query),
         )
+        message = Message(name, None, desk.tracing.carried(told), source=SOURCE)
         envelope = Envelope(
             message,
             Capture(self.app, scope, body, receive, self.policy),
@@ -208,9 +212,10 @@ class Once:
         until = made + self.handler.retention.total_seconds()
         return ((b"idempotency-key-expires", http_date(until)),)
 
-    async def _send(self, desk: Desk, answer: Answer, send: Send) -> None:
+    async def _send(self, desk: Desk, answer: Answer, send: Send) -> int:
         desk.counts[self.handler.name, str(answer.status)] += 1
         await answer.send(send)
+        return answer.status
 
     def _keep(self, capture: Capture) -> None:
         """Keep the application's task alive where its client has gone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -17,6 +18,7 @@ from consumer import App, AtMostOnce, Key, RegistrationError
 from consumer.http import Idempotency, single_tenant
 from consumer.settings import Settings
 from tests.http.guardkit import PATIENCE, Asgi, Bank, Client, Reply
+from tests.services.base import free_port
 
 MEMORY = Settings(store="memory:", grace=5.0)
 
@@ -289,3 +291,20 @@ async def test_a_guarded_application_mounted_in_another_needs_its_lifespan():
     assert (await client.send("k1", path="/v1/payments")).status == 201
     assert (await client.send("k1", path="/v1/payments")).replayed
     assert await server.stop() == "lifespan.shutdown.complete"
+
+
+# ----------------------------------------------------------------------------------------------------------- observed
+
+
+async def test_its_routes_are_counted_and_the_health_port_answers():
+    port = free_port()
+    settings = Settings(store="memory:", grace=5.0, health_port=port)
+    guard = guard_of(Bank(), settings=settings, routes={"POST /payments": "required"})
+    async with guard.lifespan(), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as health:
+        client = Client(guard)
+        for _ in range(3):
+            await client.send("k1")
+        assert (await health.get("/livez")).status_code == 200
+        metrics = (await health.get("/metrics")).text
+    counted = [line for line in metrics.splitlines() if 'handler="POST /payments"' in line]
+    assert any('outcome="done"' in line and line.endswith(" 1.0") for line in counted), counted
