@@ -88,7 +88,7 @@ async def test_what_is_no_payment_burns_no_key(site):
 
 async def test_what_is_no_order_burns_no_key(site):
     line = {"sku": "s-1", "qty": 1}
-    wrong = [None, {}, "x", [1], [{}], [{"sku": "s-1"}], [line | {"x": 1}]]
+    wrong: list[object] = [None, {}, "x", [1], [{}], [{"sku": "s-1"}], [line | {"x": 1}]]
     wrong += [[line | {"qty": qty}] for qty in (0, -1, 10**6 + 1, True, 1.5, "1", None)]
     for lines in wrong:
         reply = await site.post("/orders", "o-1", PAYMENT | {"lines": lines})
