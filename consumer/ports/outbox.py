@@ -34,8 +34,9 @@ class Outbox(Protocol):
     async def take(self, worker: int, limit: int) -> list[Pending]:
         """The oldest unsent messages that are due, at most `limit`, of the shards that `worker` owns.
 
-        A shard has one owner at a time; free shards, and those of closed workers, become `worker`'s by this call. Left
-        out: parked messages, and every later one of the same (topic, ordering key) as a parked or not yet due one.
+        A shard has one owner at a time. Shards are shared out evenly among the open workers that ask: whoever owns more
+        than its share gives up the rest by this call, and free ones, and those of closed workers, become `worker`'s up to
+        its share. So ask only when nothing that was taken before is still on its way to the sink. Left out: parked messages, and every later one of the same (topic, ordering key) as a parked or not yet due one.
         Repeatable: what was taken and not marked comes again.
         """
         ...

@@ -131,6 +131,7 @@ class MemoryData:
         self.workers: dict[int, WorkerRow] = {}
         self.outbox: dict[int, OutgoingRow] = {}
         self.owners: dict[tuple[str, int], int] = {}
+        self.relays: set[tuple[str, int]] = set()
         self.handlers: dict[str, dict[str, str]] = {}
         # One sequence each for the whole store, apart from the rows: a purge starts none of them anew.
         self.tokens = itertools.count(1)

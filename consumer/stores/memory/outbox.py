@@ -33,9 +33,7 @@ class MemoryOutbox:
         data = self._data
         if data.closed(worker):
             return []
-        for shard in range(_SHARDS):
-            if data.closed(data.owners.get((self._app, shard), 0)):
-                data.owners[self._app, shard] = worker
+        self._share_out(worker)
         now = data.now()
         held_back: set[tuple[str, str]] = set()
         mine: list[Pending] = []
@@ -44,7 +42,7 @@ class MemoryOutbox:
             lane = None if outgoing.ordering_key is None else (outgoing.topic, outgoing.ordering_key)
             if (
                 row.app != self._app
-                or data.owners[self._app, _shard(outgoing)] != worker
+                or data.owners.get((self._app, _shard(outgoing))) != worker
                 or lane in held_back
             ):
                 continue
@@ -54,6 +52,22 @@ class MemoryOutbox:
             elif len(mine) < limit:
                 mine.append(row.pending)
         return mine
+
+    def _share_out(self, worker: int) -> None:
+        """Give up what is more than the worker's share, and take what is free up to it."""
+        data, app = self._data, self._app
+        data.relays.add((app, worker))
+        asking = sum(each == app and not data.closed(relay) for each, relay in data.relays)
+        mine, share = 0, -(-_SHARDS // asking)
+        shards = sorted(range(_SHARDS), key=lambda shard: data.owners.get((app, shard)) != worker)
+        for shard in shards:  # its own before the free ones
+            owner = data.owners.get((app, shard), 0)
+            if owner == worker or data.closed(owner):
+                if mine < share:
+                    data.owners[app, shard] = worker
+                    mine += 1
+                elif owner == worker:
+                    del data.owners[app, shard]
 
     async def sent(self, seqs: Sequence[int]) -> None:
         """Forget these; see `ports.outbox.Outbox.sent`."""

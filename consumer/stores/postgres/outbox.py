@@ -16,21 +16,40 @@ _MAKE = f"""
 insert into consumer_shards (app, shard) select $1, n from generate_series(0, {SHARDS - 1}) n on conflict do nothing
 """
 
-# Compare and set: of two that want the same shard one finds it locked, and asks again later.
+_JOIN = """
+with gone as (
+    delete from consumer_relays r where r.app = $1
+      and not exists (select from consumer_workers w where w.id = r.worker and w.state = 'open')
+)
+insert into consumer_relays (app, worker) select $1, id from consumer_workers where id = $2 and state = 'open'
+on conflict do nothing
+"""
+
+# Whoever has more than its share gives up the rest, and reads only what it keeps: nobody can take a shard before that is
+# committed. Compare and set: of two that want the same free shard one finds it locked, and asks again later.
 _TAKE = f"""
 with me as (select id from consumer_workers where id = $2 and state = 'open'),
-free as (
+share as (
+    select ceil({SHARDS}.0 / greatest(count(*), 1))::int as size from consumer_relays r
+    join consumer_workers w on w.id = r.worker and w.state = 'open' where r.app = $1
+), held as (
+    select s.shard, row_number() over (order by s.shard) <= share.size as kept
+    from consumer_shards s, share where s.app = $1 and s.worker = $2 and exists (select from me)
+), given_up as (
+    update consumer_shards s set worker = null from held
+    where s.app = $1 and s.shard = held.shard and s.worker = $2 and not held.kept
+), free as (
     select s.shard from consumer_shards s
     where s.app = $1 and s.worker is distinct from $2
       and not exists (select from consumer_workers w where w.id = s.worker and w.state = 'open')
-    order by s.shard for update skip locked
+    order by s.shard limit (select greatest(share.size - (select count(*) from held), 0) from share)
+    for update skip locked
 ), won as (
     update consumer_shards s set worker = me.id from me, free
     where s.app = $1 and s.shard = free.shard
     returning s.shard
 ), mine as (
-    select shard from consumer_shards where app = $1 and worker = $2 and exists (select from me)
-    union all select shard from won
+    select shard from held where kept union all select shard from won
 )
 select {PENDING_COLUMNS} from consumer_outbox o
 where o.app = $1 and o.shard = any (array(select shard from mine))
@@ -62,15 +81,16 @@ class PostgresOutbox:
     def __init__(self, pool: Pool, app: str) -> None:
         self._pool = pool
         self._app = app
-        self._made = False
+        self._joined: int | None = None
 
     async def take(self, worker: int, limit: int) -> list[Pending]:
         """The oldest unsent messages of the worker's shards; see `ports.outbox.Outbox.take`."""
 
         async def work(connection: Connection) -> list[Pending]:
-            if not self._made:
+            if self._joined != worker:
                 await connection.execute(_MAKE, self._app)
-                self._made = True
+                await connection.execute(_JOIN, self._app, worker)
+                self._joined = worker
             return [pending(row) for row in await connection.fetch(_TAKE, self._app, worker, limit)]
 
         return await self._pool.call(work)

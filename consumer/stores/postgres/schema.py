@@ -128,7 +128,21 @@ alter table consumer_inbox add column lane bytea, add column place bigint, add c
 create index consumer_inbox_lanes on consumer_inbox (app, handler, tenant, lane, place) where place is not null;
 """
 
-STEPS: tuple[tuple[str, str], ...] = (("0001 tables", _TABLES), ("0002 gate", _GATE), ("0003 lanes", _LANES))
+_RELAYS = """
+-- Which workers have taken outgoing messages: the shards of the outbox are shared out among those that are open.
+create table consumer_relays (
+    app text not null,
+    worker bigint not null,
+    primary key (app, worker)
+);
+"""
+
+STEPS: tuple[tuple[str, str], ...] = (
+    ("0001 tables", _TABLES),
+    ("0002 gate", _GATE),
+    ("0003 lanes", _LANES),
+    ("0004 relays", _RELAYS),
+)
 """Names and statements; a schema's version is the number of steps done."""
 
 VERSION = len(STEPS)

@@ -162,6 +162,29 @@ async def a_shard_has_one_owner(backend: Backend) -> None:
 
 
 @CHAPTER.case()
+async def shards_are_shared_out(backend: Backend) -> None:
+    """Whoever comes later gets its share at the others' next takes; nothing is held by two, nothing by nobody."""
+    workers = [await process(backend) for _ in range(3)]
+    await _publish(workers[0], "k-1", [outgoing(f"m-{number}", f"acc-{number}") for number in range(90)])
+    assert len(await _taken(workers[0])) == 90, "alone it has all"
+    for _ in range(3):
+        for each in workers:
+            await _taken(each)
+    held = [set(await _taken(each)) for each in workers]
+    assert sum(map(len, held)) == len(set().union(*held)) == 90
+    shares = sorted(map(len, held))
+    assert shares[0] > 5 or shares == [0, 0, 90], (
+        f"{shares}: everybody has some, where there is more than one shard"
+    )
+    await workers[0].store.workers.close(workers[0].worker)
+    for _ in range(2):
+        for each in workers[1:]:
+            await _taken(each)
+    held = [set(await _taken(each)) for each in workers[1:]]
+    assert sum(map(len, held)) == len(set().union(*held)) == 90, "what the closed one held is shared out"
+
+
+@CHAPTER.case()
 async def the_shards_of_a_closed_worker_are_taken_over(backend: Backend) -> None:
     """At the next take of another; what was taken and not marked comes again there."""
     one, two = await process(backend), await process(backend)
