@@ -51,7 +51,7 @@ class Capture:
 
     def __init__(self, app: App, scope: Scope, body: bytes, receive: Receive, policy: Policy) -> None:
         self._app = app
-        self._scope = _plain(scope)
+        self._scope = scope
         self._body: bytes | None = body
         self._outer = receive
         self._policy = policy
@@ -143,6 +143,7 @@ class Capture:
         return tuple((bytes(name).lower(), bytes(value)) for name, value in self._head.get("headers", ()))
 
     async def _application(self) -> None:
+        _simplify(self._scope)
         await self._app(self._scope, self._receive, self._send)
 
     async def _receive(self) -> Message:
@@ -197,11 +198,15 @@ async def run(capture: Capture) -> Recorded:
     return await capture.run()
 
 
-def _plain(scope: Scope) -> Scope:
-    """Return a scope without the ways to answer that pass by `send`'s two messages (trailers, files by their path, push)."""
+def _simplify(scope: Scope) -> None:
+    """Take the ways to answer out of a scope that pass by `send`'s two messages (trailers, files by their path, push).
+
+    In place: what the application writes into its scope (Starlette its route), middleware around us reads there.
+    """
     extensions: dict[str, Any] = scope.get("extensions") or {}
-    left = {name: value for name, value in extensions.items() if not name.startswith("http.response.")}
-    return {**scope, "extensions": left}
+    scope["extensions"] = {
+        name: value for name, value in extensions.items() if not name.startswith("http.response.")
+    }
 
 
 def _fault_of(task: asyncio.Task[None]) -> BaseException:

@@ -125,7 +125,10 @@ class Once:
             return request
         try:
             # Encoded bodies are the application's business: their bytes are compared as they are.
-            plain = {"headers": [pair for pair in scope["headers"] if pair[0] != b"content-encoding"]}
+            plain = {
+                **scope,
+                "headers": [pair for pair in scope["headers"] if pair[0] != b"content-encoding"],
+            }
             body = await read_body(plain, receive, self.largest_body)
         except Disconnected:
             return None

@@ -318,6 +318,29 @@ async def test_a_compressed_body_is_the_applications_business(bank):
         assert (await client.send("k1", b"\x1f\x8b", headers=headers)).replayed
 
 
+async def test_a_body_that_does_not_come_is_not_waited_for(bank):
+    async with guarding(bank) as client:
+        replies: list[Any] = []
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            replies.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/p",
+            "query_string": b"",
+            "consumer.body_time": 0.05,
+        }
+        async with asyncio.timeout(PATIENCE):
+            await client.asgi({**scope, "headers": [(b"idempotency-key", b"k1")]}, receive, send)
+    assert replies[0]["status"] == 408
+    assert bank.runs == 0
+
+
 async def test_a_client_that_leaves_before_its_body_is_whole_starts_nothing(bank):
     async with guarding(bank) as client:
 

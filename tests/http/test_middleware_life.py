@@ -278,6 +278,20 @@ async def test_an_exception_that_is_answered_with_500_inside_is_in_doubt_too():
         assert (await Client(guard).send("k1", b'{"broken":1}')).code == "outcome-unknown"
 
 
+async def test_middleware_around_it_sees_what_the_application_writes_into_its_scope():
+    guard = guard_of(Api().starlette())
+    seen: list[Any] = []
+
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        scope["extensions"] = {"http.response.pathsend": {}, "tls": {}}
+        await guard(scope, receive, send)
+        seen.append((scope["route"].path, scope["extensions"]))
+
+    async with guard.lifespan():
+        await Client(outer).send("k1")  # type: ignore[arg-type]
+    assert seen == [("/payments", {"tls": {}})]
+
+
 async def test_a_guarded_application_mounted_in_another_needs_its_lifespan():
     api = Api()
     guard = guard_of(api.starlette(), routes={"POST /payments": "required"})
