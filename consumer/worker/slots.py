@@ -170,8 +170,10 @@ class Slots:
                 await self._woken()
 
     async def _woken(self) -> None:
+        # Not `asyncio.wait_for`: before Python 3.12 a cancellation that meets a set event is lost in it, and `run` never ends.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), 0.25)
+            async with asyncio.timeout(0.25):
+                await self._wake.wait()
         self._wake.clear()
 
     def _may_start(self) -> bool:
