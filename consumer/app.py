@@ -300,7 +300,14 @@ class Running:
         finally:
             await group.rollback()
 
-    async def call(self, function: Callable[..., Any], payload: Any, *, tenant: str = "public") -> Any:
+    async def call(
+        self,
+        function: Callable[..., Any],
+        payload: Any,
+        *,
+        tenant: str = "public",
+        ordering_key: str | None = None,
+    ) -> Any:
         """Run a handler now, under the same key and entry as every other way in, and return its result.
 
         A cancelled caller does not stop an attempt that has started.
@@ -309,6 +316,8 @@ class Running:
             function: a handler of this app.
             payload: of its first parameter's type.
             tenant: whose key space.
+            ordering_key: for an ordered handler: the call stands in line with the messages that have it. Where others are
+                before it, it is `InFlight`, and is run in its turn.
 
         Returns:
             The handler's result; the stored one where the key was done before.
@@ -321,7 +330,8 @@ class Running:
         value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         topic = handler.topics[0] if handler.topics else handler.name
         headers = () if tenant == "public" else (("tenant", tenant.encode()),)
-        message = Message(topic, value, self.runtime.parts.tracing.carried(headers), source="call")
+        carried = self.runtime.parts.tracing.carried(headers)
+        message = Message(topic, value, carried, ordering_key=ordering_key, source="call")
         envelope = self.desk.envelope(handler, message)
         if isinstance(envelope, Unkeyed):
             raise ConsumerError(f"{handler.name}: {envelope.kind}: {envelope.reason}")

@@ -73,6 +73,7 @@ class Envelope(msgspec.Struct, gc=False):
         identity: 16 bytes, see `rules.keys.identity`.
         fingerprint: 16 bytes that tell two payloads of one key apart.
         stored: the bytes lie in the store, which delivers them again; no broker does.
+        lane: for a handler with `ordered=`: the ordering key, at most 255 bytes; `None`: it has no order.
     """
 
     message: Message
@@ -82,6 +83,7 @@ class Envelope(msgspec.Struct, gc=False):
     identity: bytes
     fingerprint: bytes
     stored: bool = False
+    lane: bytes | None = None
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):

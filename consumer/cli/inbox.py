@@ -50,6 +50,9 @@ def inbox() -> None:
 
 @inbox.command("list")
 @_narrowing
+@click.option(
+    "--lane", metavar="KEY", help="Only what has this ordering key, at ordered handlers: what waits there."
+)
 @click.option("--state", "states", type=click.Choice(_STATES), multiple=True, help="Only these; repeatable.")
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="At most so many, the oldest; default: all."
@@ -63,18 +66,27 @@ def list_(
     app: str | None,
     handler: str | None,
     tenant: str | None,
+    lane: str | None,
     states: tuple[str, ...],
     limit: int | None,
     output: str,
 ) -> None:
-    """List entries, oldest first."""
+    """List entries, oldest first. With --lane, `behind` is the id of the entry that holds the others up."""
     chosen = [state for state in State if state.word in states]
 
     async def work(operator: Operator) -> list[Entry]:
         name = await chosen_app(operator, app)
-        return await operator.entries(app=name, states=chosen, handler=handler, tenant=tenant, limit=limit)
+        return await operator.entries(
+            app=name,
+            states=chosen,
+            handler=handler,
+            tenant=tenant,
+            lane=None if lane is None else raw(lane),
+            limit=limit,
+        )
 
-    show_rows([row_of(entry) for entry in ask(store, config, work, patience=None)], output, _COLUMNS)
+    columns = _COLUMNS if lane is None else [*_COLUMNS, "id", "behind"]
+    show_rows([row_of(entry) for entry in ask(store, config, work, patience=None)], output, columns)
 
 
 @inbox.command()

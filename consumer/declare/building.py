@@ -66,6 +66,7 @@ def build(
     if same is not None:
         _refuse(where, same_fault(asks.payload, same))
     concurrency: int | None = options.get("concurrency")
+    ordered: Any = options.get("ordered") or False
     return Handler(
         name=name,
         topics=names,
@@ -73,7 +74,8 @@ def build(
         timeout=seconds(options.get("timeout", 30)),
         retention=options.get("retention", timedelta(days=14)),
         concurrency=concurrency,
-        ordered=False,
+        ordered=ordered is not False,
+        order=None if isinstance(ordered, bool) else _rule(where, "ordered", rule_of(ordered), asks.payload),
         batch=batch,
         same=None if same is None else tuple(same),
         function=function,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,7 +37,8 @@ class Handler:
         timeout: seconds that one attempt may take.
         retention: how long its done entries are remembered.
         concurrency: at most so many attempts at once in a process; `None`: as many as there are slots.
-        ordered: messages of one ordering key start one after the other.
+        ordered: messages of one ordering key are run one at a time, in the order of their arrival.
+        order: the rule that names a message's ordering key; `None`: what it was sent with.
         batch: how many messages one call takes (`Batch[T]`); `None`: one, by itself.
         same: the fields that make two payloads of one key the same; `None`: the raw bytes.
         function: the user's.
@@ -67,6 +69,7 @@ class Handler:
     decoder: msgspec.json.Decoder[Any] | None
     reconcile_asks: Asks | None
     named: bool
+    order: KeyRule | None = None
     ways_in: list[str] = field(default_factory=list)
 
     @property
@@ -127,6 +130,29 @@ class Handler:
             raise keys.BadKey(
                 text if text.startswith("tenant:") else text.replace("key:", "tenant:", 1)
             ) from None
+
+    def lane_of(self, payload: Any, message: Message) -> bytes | None:
+        """Return the ordering key of a decoded message, at most 255 bytes; `None`: it has no order.
+
+        Without a rule it is the Kafka record key, by which partitions keep their order, else the ordering key that it was
+        published with. A longer one is told by its digest.
+
+        Raises:
+            BadKey: the rule of `ordered=` finds none in it that can be a key.
+        """
+        if not self.ordered:
+            return None
+        if self.order is not None:
+            try:
+                return keys.checked(self.order.find(payload, message))
+            except keys.BadKey as fault:
+                raise keys.BadKey(f"ordered: {str(fault).removeprefix('key: ')}") from None
+        sent = message.record_key
+        if sent is None and message.ordering_key is not None:
+            sent = message.ordering_key.encode("utf-8", "surrogatepass")
+        if sent is not None and len(sent) > keys.LONGEST_KEY:
+            return b"sha256:" + hashlib.sha256(sent).hexdigest().encode()
+        return sent
 
     def fingerprint_of(self, payload: Any, message: Message) -> bytes:
         """Return 16 bytes that tell two payloads of one key apart.

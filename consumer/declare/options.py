@@ -24,7 +24,9 @@ class Options(TypedDict, total=False):
         name: part of every key's identity, so never change it; default: the topic.
         same: the fields that make two payloads of one key the same; default: the raw bytes.
         tenant: whose key space a message is in; default: `public`, always.
-        ordered: not built yet.
+        ordered: messages of one ordering key are run one at a time, in the order of their arrival, and wait behind one that
+            is retried or in doubt. `True`: by the Kafka record key, or what `publish(ordering_key=…)` names; messages
+            without one have no order. Or a rule of `Key`, which every message must have.
         timeout: of one attempt, in seconds or as a timedelta; default 30.
         retention: how long a done key is remembered; default 14 days.
         concurrency: at most so many attempts at once in one process; default: no limit of its own.
@@ -36,7 +38,7 @@ class Options(TypedDict, total=False):
     name: str | None
     same: Sequence[str] | None
     tenant: KeyLike | None
-    ordered: bool
+    ordered: bool | KeyLike
     timeout: float | timedelta
     retention: timedelta
     concurrency: int | None
@@ -66,7 +68,12 @@ def presence_fault(options: Mapping[str, Any]) -> str | None:
     retry: Any = mode.retry
     if not isinstance(retry, Backoff):
         return f"mode={type(mode).__name__}(retry={retry!r}): write retry=Backoff(5)"
-    return _rule_fault("key", options["key"]) or _rule_fault("tenant", options.get("tenant"))
+    ordered = options.get("ordered", False)
+    return (
+        _rule_fault("key", options["key"])
+        or _rule_fault("tenant", options.get("tenant"))
+        or _rule_fault("ordered", None if isinstance(ordered, bool) else ordered)
+    )
 
 
 def number_faults(options: Mapping[str, Any]) -> str | None:
@@ -87,7 +94,7 @@ def number_faults(options: Mapping[str, Any]) -> str | None:
     batch = options.get("batch")
     if batch is not None and (not _is_int(batch) or not 1 <= batch <= LARGEST_BATCH):
         return f"batch={batch!r}: must be a whole number of messages, 1 to {LARGEST_BATCH}"
-    return _not_built(options)
+    return None
 
 
 def seconds(value: object) -> float:
@@ -102,13 +109,6 @@ def mode_text(mode: Mode) -> str:
     if isinstance(mode, AtMostOnce) and mode.reconcile is not None:
         return f"AtMostOnce(reconcile={getattr(mode.reconcile, '__name__', '…')})"
     return repr(mode)
-
-
-def _not_built(options: Mapping[str, Any]) -> str | None:
-    # the one place that refuses what is promised for later; Options names both already
-    if options.get("ordered", False) is not False:
-        return "ordered=True is not built yet; Kafka messages of one record key start in order anyway"
-    return None
 
 
 def _rule_fault(option: str, rule: Any) -> str | None:

@@ -46,6 +46,8 @@ def _facts(handler: Handler) -> Sequence[tuple[str, str]]:
     rules = MODES[type(handler.mode)]
     facts = [("promise", rules.promise), ("ways in", ", ".join(handler.ways_in) or "a direct call only")]
     facts += [("key", _key(handler)), ("tenant", _tenant(handler))]
+    if handler.ordered:
+        facts.append(("order", _order(handler)))
     for outcome in Outcome:
         text = rules.outcomes[outcome].text
         label = {
@@ -78,6 +80,19 @@ def _key(handler: Handler) -> str:
     return f"{handler.key!r}; the same key with another {' or '.join(handler.same)} is a conflict"
 
 
+def _order(handler: Handler) -> str:
+    by = (
+        "the record key, or the ordering key that it was published with"
+        if handler.order is None
+        else repr(handler.order)
+    )
+    without = "; a message without one has no order" if handler.order is None else ""
+    return (
+        f"by {by}: one at a time, as they arrived; behind one that waits or is in doubt the others wait,"
+        f" a dead one lets them pass{without}"
+    )
+
+
 def _tenant(handler: Handler) -> str:
     return "public, always" if handler.tenant is None else f"{handler.tenant!r}, else public"
 
@@ -96,6 +111,8 @@ def _store_facts(handler: Handler, capabilities: Capabilities | None) -> list[st
     found = []
     if MODES[type(handler.mode)].in_transaction and not capabilities.transactions:
         found.append("has no transactions: this handler is refused at start")
+    if handler.ordered and not capabilities.lanes:
+        found.append("keeps no order: this handler is refused at start")
     if not capabilities.durable:
         found.append("forgets everything when the process ends, and the promise with it")
     if capabilities.weakness:

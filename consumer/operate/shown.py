@@ -44,6 +44,8 @@ def row_of(entry: Entry) -> dict[str, Any]:
         "token": entry.token,
         "keyed": entry.keyed,
         "has_bytes": entry.message is not None,
+        "lane": None if entry.lane is None else key_text(entry.lane),
+        "behind": None if entry.behind is None else entry.behind.hex(),
     }
 
 

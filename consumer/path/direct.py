@@ -20,13 +20,17 @@ from consumer.errors import (
 )
 from consumer.path.attempt import Verdict, attempt
 from consumer.path.endings import ending_of_answer, ending_of_settle, settle_of
-from consumer.path.keying import claim_of
+from consumer.path.keying import claim_of, landing_of
 from consumer.path.parts import Ending, Parts, Work
 from consumer.path.sealing import flush, seal_and_commit
 from consumer.path.turning import turn
 from consumer.rules.modes import MODES, Outcome
 
 __all__ = ["Called", "call", "fault_of", "held_by"]
+
+FIRST_PAUSE = 0.01
+LONGEST_PAUSE = 0.5
+"""Seconds between questions about a call that a worker has taken over: doubled from the first to the longest."""
 
 
 class Called(msgspec.Struct, frozen=True, gc=False):
@@ -48,7 +52,9 @@ async def call(parts: Parts, work: Work) -> Called:
 
     A caller that fails is told so and asks again itself: where nothing can have happened, the entry is released to the
     state before (nothing waits in the store for a call). A `Reject` is stored, with the bytes; a doubt stays visible.
-    An entry that a way in has landed and nobody has started yet is taken by the call.
+    An entry that a way in has landed and nobody has started yet is taken by the call. Where the handler is ordered, and
+    the message has an ordering key, the call stands in line like a message: it is landed first, and runs now if nothing
+    of its lane is before it; else it is received, and is run in its turn. So a failure of its handler leaves it there.
 
     Args:
         parts: what the path works with.
@@ -62,6 +68,31 @@ async def call(parts: Parts, work: Work) -> Called:
     if task is not None:
         parts.calls.add(task)
         task.add_done_callback(parts.calls.discard)
+    if work.envelope.lane is not None:
+        return await _in_line(parts, work)
+    return await _now(parts, work)
+
+
+async def _in_line(parts: Parts, work: Work) -> Called:
+    """Land the call behind what its lane holds, and run it if that is nothing."""
+    [known] = await parts.inbox.look([_claim(work)])
+    if known is not None:
+        return held_by(known)
+    await parts.arrivals.land([landing_of(parts.app, work.handler, work.envelope)])
+    until = parts.clock.monotonic() + work.handler.timeout
+    pause = FIRST_PAUSE
+    while True:
+        called = await _now(parts, work)
+        # A worker may have taken it from the store before us: then it is run by that one, for us too.
+        theirs = called.ending.duplicate and called.ending.state is State.RUNNING
+        if not theirs or parts.clock.monotonic() > until:
+            return called
+        await parts.clock.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def _now(parts: Parts, work: Work) -> Called:
+    """Claim, run and settle."""
     if MODES[type(work.handler.mode)].in_transaction:
         return await _in_one_commit(parts, work)
     _, [answer] = await turn(parts, [], [_claim(work, keep=True)])

@@ -31,7 +31,13 @@ def settle_of(work: Work, won: Won, verdict: Verdict, router: Router) -> Settle:
     if verb is Verb.COMPLETE:
         outgoing, landings = router.route(verdict.published)
         return Settle(
-            identity, won.token, Kind.COMPLETE, result=verdict.result, outgoing=outgoing, landings=landings
+            identity,
+            won.token,
+            Kind.COMPLETE,
+            result=verdict.result,
+            outgoing=outgoing,
+            landings=landings,
+            in_lane=work.envelope.lane is not None,
         )
     message = None if work.envelope.stored else work.envelope.message.encode()
     if verb is Verb.BURY:

@@ -45,12 +45,20 @@ def envelope_of(app: str, handler: Handler, message: Message, *, stored: bool = 
         tenant = handler.tenant_of(payload, message)
         key = handler.key_of(payload, message)
         fingerprint = handler.fingerprint_of(payload, message)
+        lane = handler.lane_of(payload, message)
     except Undecodable as fault:
         return Unkeyed("decode", fault.reason)
     except keys.BadKey as fault:
         return Unkeyed("key", str(fault), tenant)
     return Envelope(
-        message, payload, tenant, key, keys.identity(app, tenant, handler.name, key), fingerprint, stored
+        message,
+        payload,
+        tenant,
+        key,
+        keys.identity(app, tenant, handler.name, key),
+        fingerprint,
+        stored,
+        lane,
     )
 
 
@@ -89,6 +97,7 @@ def landing_of(app: str, handler: Handler, envelope: Envelope, delay: float = 0.
         envelope.message.encode(),
         keys.born_dead_identity(app, envelope.tenant, handler.name, "conflict", envelope.message),
         delay=delay,
+        lane=envelope.lane,
     )
 
 

@@ -123,6 +123,7 @@ class Harness:
         times: int = 1,
         headers: HeaderItems = (),
         handler: str | None = None,
+        ordering_key: str | None = None,
     ) -> Story:
         """Deliver a message so many times, run until everything is at rest, and tell what became of its key.
 
@@ -132,6 +133,7 @@ class Harness:
             times: how often the same message is delivered.
             headers: names and values.
             handler: whose story is told, where a topic has several handlers.
+            ordering_key: as of `Running.publish`.
 
         Raises:
             ConsumerError: nobody subscribes to the topic, or it does not come to rest.
@@ -141,11 +143,11 @@ class Harness:
             raise ConsumerError(f"Harness: no handler of {self._app.name!r} subscribes to {topic!r}")
         value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         for _ in range(times):
-            await self.running.publish(topic, value, headers=headers)
+            await self.running.publish(topic, value, headers=headers, ordering_key=ordering_key)
         await self.rest()
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         encoded = tuple((name, text.encode() if isinstance(text, str) else text) for name, text in pairs)
-        message = Message(topic, value, encoded)
+        message = Message(topic, value, encoded, ordering_key=ordering_key)
         envelope = envelope_of(self._app.name, subscribed[0], message)
         if isinstance(envelope, Unkeyed):
             return await self._newest_dead(subscribed[0])

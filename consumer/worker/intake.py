@@ -13,6 +13,7 @@ from consumer.path.keying import Unkeyed, born_dead, envelope_of
 from consumer.path.parts import Parts, Work
 from consumer.ports.transport import Source
 from consumer.worker.inhand import InHand
+from consumer.worker.landing import Lander
 
 __all__ = ["Intake"]
 
@@ -31,6 +32,7 @@ class Intake:
         source: the broker.
         in_hand: counts and asks again.
         dispatch: gives a work to its lane or to the slots.
+        lander: lands what must run in order.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Intake:
         source: Source,
         in_hand: InHand,
         dispatch: Callable[[Work], None],
+        lander: Lander,
     ) -> None:
         self._parts = parts
         self._source = source
         self._in_hand = in_hand
         self._dispatch = dispatch
+        self._lander = lander
         self.stopping = False
 
     async def run(self) -> None:
@@ -53,8 +57,9 @@ class Intake:
         """
         unborn: list[tuple[Delivery, Landing]] = []
         while not self.stopping:
-            self._in_hand.due(self._dispatch)
+            self._in_hand.due(self._give)
             unborn = await self._bear_dead(unborn)
+            await self._lander.land()
             try:
                 deliveries = await self._source.poll(BATCH, POLL)
             except BrokerUnavailable as fault:
@@ -74,8 +79,14 @@ class Intake:
             if isinstance(envelope, Unkeyed):
                 unborn.append((delivery, born_dead(self._parts.app, handler, delivery.message, envelope)))
             else:
-                self._dispatch(Work(handler, envelope, delivery))
+                self._give(Work(handler, envelope, delivery))
         return unborn
+
+    def _give(self, work: Work) -> None:
+        if work.envelope.lane is None:
+            self._dispatch(work)
+        else:
+            self._lander.put(work)
 
     async def _bear_dead(self, unborn: list[tuple[Delivery, Landing]]) -> list[tuple[Delivery, Landing]]:
         if not unborn:

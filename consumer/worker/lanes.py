@@ -216,6 +216,8 @@ class Lanes:
             self._resize(lane, handler, len(endings), endings)
         if self._parts.router.landed != routed:
             self._landed()
+        if handler.ordered and endings:
+            return True  # whatever has ended may have let the next one of its ordering key start
         return len(endings) >= size or None in endings
 
     async def _watched(

@@ -196,6 +196,8 @@ class Slots:
             if slot is not None and not (slot.abandoned and slot.runs):
                 del self._slots[_name(done)]
             self._in_hand.ended(done.work, ending)
+            if done.work.envelope.lane is not None:
+                self._due = True  # the next one of its ordering key may start
         self._start(turned.started)
         for work, ending in turned.others:
             self._in_hand.ended(work, ending)

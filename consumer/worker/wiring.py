@@ -25,6 +25,7 @@ from consumer.worker.figures import Figures
 from consumer.worker.figures import measured as measured_of
 from consumer.worker.inhand import InHand
 from consumer.worker.intake import Intake
+from consumer.worker.landing import Lander
 from consumer.worker.lanes import Lanes, order_of
 from consumer.worker.pulse import Pulse
 from consumer.worker.relay import Relay
@@ -74,6 +75,11 @@ def check_store(store: Store, url: str, handlers: Sequence[Handler]) -> None:
         SettingsError: names the handler and the mend (exit code 78).
     """
     for handler in handlers:
+        if handler.ordered and not store.capabilities.lanes:
+            raise SettingsError(
+                f"at start: {handler.name} is ordered, {url} keeps no order; "
+                "use postgresql:// or sqlite://, or take ordered= away"
+            )
         if not in_transaction(handler):
             continue
         if not store.capabilities.transactions:
@@ -173,7 +179,10 @@ class Runtime:
             permitted=self._permitted,
             landed=self.look_for_due,
         )
-        self._intake = Intake(self.parts, source, in_hand, self._dispatch) if source and consumes else None
+        self.lander = Lander(self.parts, in_hand, permitted=self._permitted, landed=self.look_for_due)
+        self._intake = (
+            Intake(self.parts, source, in_hand, self._dispatch, self.lander) if source and consumes else None
+        )
         self.relay = Relay(self.parts, store.outbox, sink) if sink and relays else None
         self._pulse = Pulse(connections.reconnect, settings.worker_ttl) if connections.reconnect else None
         self.sweep = Sweep(
@@ -349,7 +358,7 @@ class Runtime:
 
     def _lanes_waiting(self) -> dict[str, int]:
         orders: dict[str, set[bytes | str]] = {handler.name: set() for handler in self._handlers}
-        for work in (*self.lanes.waiting(), *self.slots.waiting()):
+        for work in (*self.lanes.waiting(), *self.slots.waiting(), *self.lander.waiting()):
             orders[work.handler.name].add(order_of(work))
         return {name: len(found) for name, found in orders.items()}
 
@@ -394,6 +403,7 @@ class Runtime:
         try:
             self.lanes.forget_queued()
             self.slots.forget_queued()
+            self.lander.forget_queued()
             async with asyncio.timeout(REVOKE_LIMIT):
                 await self.lanes.idle()
                 await self.slots.idle()
@@ -401,6 +411,7 @@ class Runtime:
             _log.warning("handlers run on through the rebalance; the next owner asks about their keys")
         finally:
             self.lanes.forget_queued()
+            self.lander.forget_queued()
             self.lanes.paused = self.slots.paused = False
 
     async def _tick(self) -> None:

@@ -283,8 +283,13 @@ def concurrency_as_a_boolean():
 
 
 @case
-def ordered():
-    declare(ordered=True)(charge)
+def ordered_by_text():
+    declare(ordered="account")(charge)
+
+
+@case
+def ordered_by_a_field_that_is_not_there():
+    declare(ordered=Key.field("acount"))(charge)
 
 
 @case
