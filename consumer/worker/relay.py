@@ -88,6 +88,8 @@ class Relay:
         return len(pending)
 
     async def _woken(self) -> None:
+        # Not `asyncio.wait_for`: before Python 3.12 a cancellation that meets a set event is lost in it.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), POLL)
+            async with asyncio.timeout(POLL):
+                await self._wake.wait()
         self._wake.clear()
