@@ -46,7 +46,9 @@ class Ingest:
         """Wait for the line; where it names an address, that is the port."""
         assert self.process.stdout is not None
         self.ready = self.process.stdout.readline()
-        assert self.ready.startswith("ready"), f"{self.ready!r}, exit {self.process.poll()}\n{self.log}"
+        if not self.ready.startswith("ready"):
+            self.__exit__()
+            raise AssertionError(f"{self.ready!r}, exit {self.process.returncode}\n{self.log}")
         if "http://" in self.ready:
             self.port = int(self.ready.partition("http://")[2].partition(",")[0].rpartition(":")[2])
         return self

@@ -17,7 +17,7 @@ class Ask(Struct):
     seconds: float
 
 
-@app.on("asks", key=Key.field("id"), mode=AtMostOnce(), timeout=600)
+@app.on("asks", key=Key.field("id"), mode=AtMostOnce(), same=("seconds",), timeout=600)
 async def answer(ask: Ask) -> dict[str, str]:
     print(f"began {ask.id}", flush=True)
     await asyncio.sleep(ask.seconds)
