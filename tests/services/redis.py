@@ -53,18 +53,36 @@ class Redis(Service):
         return cls(f"redis://{HOST}:{port}/0", LocalProcess(origin, command, folder, _is_up(port)))
 
     @classmethod
-    def packages(cls) -> Path:
-        """The path of `redis-server`."""
-        version = wanted()
+    def packages(cls, version: str | None = None) -> Path:
+        """The path of `redis-server`, of this major version, or of the one that is wanted, or of any."""
+        version = version or wanted()
         on_path = shutil.which("redis-server")
         if on_path and (version is None or _version(on_path).split(".")[0] == version):
             return Path(on_path)
+        if version == "7":
+            return _of_debian()
         if (version or "8") not in WHEELS:
             raise Unavailable(f"no Redis {version}: neither installed nor in a wheel")
         name, folder = WHEELS[version or "8"]
         program = packages.wheel(name) / folder / "redis-server"
         program.chmod(0o755)
         return program
+
+
+def _of_debian() -> Path:
+    """Redis 7.0 of Debian 12, not installed, with the libraries that it needs beside it."""
+    folder = packages.unpacked("redis-debian", "redis-tools", "redis-server", "liblzf1", "libjemalloc2")
+    libraries = ":".join(sorted({str(each.parent) for each in folder.glob("usr/lib/**/*.so*")}))
+    program = folder / "redis-server"
+    if not program.exists():
+        server = folder / "usr" / "bin" / "redis-server"
+        partial = folder / f"redis-server.{os.getpid()}"
+        partial.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {server} "$@"\n')
+        partial.chmod(0o755)
+        partial.rename(program)
+    if not (found := _version(str(program))).startswith("7."):
+        raise Unavailable(f"Debian's Redis here is {found or 'not to be started'}, not 7")
+    return program
 
 
 def wanted() -> str | None:
