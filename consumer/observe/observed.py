@@ -12,7 +12,6 @@ from consumer.entry import Landed, Landing
 from consumer.observe.exposition import Exposition
 from consumer.observe.health import Health, Told
 from consumer.observe.samples import Samples, of_process, of_runtime, of_tally, of_webhooks
-from consumer.observe.server import serving
 from consumer.observe.tally import Tally
 from consumer.observe.watch import LoopWatch
 from consumer.path.desk import Desk
@@ -46,6 +45,8 @@ class Observed:
         self._providers = tuple(dict.fromkeys(providers))
         self._settings = settings
         self._other = other
+        if other is None:  # a call less for every delivery
+            self.ended = self.tally.ended  # type: ignore[method-assign]
         self._runtime: Runtime | None = None
         self._desk: Desk | None = None
 
@@ -76,6 +77,8 @@ class Observed:
             if not self._settings.health_port:
                 yield
                 return
+            from consumer.observe.server import serving  # noqa: PLC0415 - most commands serve nothing
+
             with serving(self.answer, self._settings.health_host, self._settings.health_port):
                 yield
 
