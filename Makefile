@@ -15,7 +15,7 @@ SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check fmt coverage mutants bench storm services lock clean deploy-check deploy-test image
+.PHONY: help venv demo test check fmt coverage mutants bench storm rollout services lock clean deploy-check deploy-test image
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,6 +47,9 @@ bench: $(VENV)/.dev ## measure
 
 storm: $(VENV)/.dev ## four workers and their servers killed, stopped and restarted for five minutes; prints the books
 	$(BIN)/python -m tests.storm $(ARGS)
+
+rollout: $(VENV)/.dev ## 1 -> 4 -> 1 workers, each replaced, while 100,000 messages flow; prints the books
+	$(BIN)/python -m tests.rollout $(ARGS)
 
 deploy-check: ## chart, image and alerts, checked without a cluster (first time: builds its tools, 5 minutes)
 	@deploy/tools/get.sh check
