@@ -73,8 +73,8 @@ def _request(chance: random.Random, number: int) -> bytes:
         body = json.dumps(
             {"account": "a-1", "amount": chance.choice((1, 1, 1, 2)), "currency": "EUR"}
         ).encode()
-        fields = b"Idempotency-Key: g-%d\r\nContent-Length: %d" % (chance.randrange(300), len(body))
-        return b"POST /payments HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n\r\n" + body
+        plain = b"Idempotency-Key: g-%d\r\nContent-Length: %d" % (chance.randrange(300), len(body))
+        return b"POST /payments HTTP/1.1\r\nHost: x\r\n" + plain + b"\r\n\r\n" + body
     path, method = chance.choice(PATHS), chance.choice(METHODS)
     if chance.random() < 0.6:
         path, method = chance.choice(PATHS[:4]), b"POST"
