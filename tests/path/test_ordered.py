@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,10 +33,11 @@ from consumer.stores.memory import MemoryStore
 from consumer.worker.wiring import check_store
 from tests.path.kit import Order, Shop, migrated, opened, select
 from tests.path.listsource import ListSource
+from tests.path.test_acks import other
 from tests.path.weather import Weather
 
 SOON = Backoff(20, first=0.02, factor=1)
-MODES = {
+MODES: dict[str, Callable[[], Any]] = {
     "Transactional": lambda: Transactional(retry=SOON),
     "AtMostOnce": AtMostOnce,
     "AtLeastOnce": lambda: AtLeastOnce(retry=SOON),
@@ -238,6 +240,24 @@ async def test_duplicates_and_conflicts_of_a_lane(url):
         [dead] = await at.entries(State.DEAD)
         assert not dead.keyed
     assert ledger.done["acc-0"] == [0, 1]
+
+
+async def test_a_key_that_runs_elsewhere_without_its_bytes_stays_in_hand(url):
+    """Claimed before its handler was ordered: its delivery is not acknowledged before the entry permits it."""
+    source, ledger = ListSource(), Ledger()
+    before = shop(AtLeastOnce(retry=SOON), Ledger(), ordered=False)
+    source.add("orders", Order("acc-0/0"), record_key=b"acc-0")
+    await migrated(before, url)
+    async with other(before, url, source) as them:
+        identity, won = await them.claim()
+        app = shop(AtLeastOnce(retry=SOON), ledger)
+        async with opened(app, url, source=source, migrate=False) as at:
+            await at.until(lambda: at.watch.of("acc-0/0"))
+            assert source.committed("orders") == 0
+            await them.complete(identity, won)
+            await at.rest()
+            assert source.committed("orders") == 1
+    assert ledger.starts == {}
 
 
 async def test_too_many_in_lanes_stay_in_hand(url):
