@@ -9,7 +9,7 @@ from consumer.errors import SettingsError
 from consumer.ports.store import Store
 from consumer.settings import redacted
 
-__all__ = ["KeepsHistory", "open_store"]
+__all__ = ["KeepsHistory", "RaisesTokens", "open_store"]
 
 _KNOWN = "sqlite:///shop.db, postgresql://user@host:5432/shop, redis://host:6379/0 or memory:"
 
@@ -23,6 +23,21 @@ class KeepsHistory(Protocol):
 
         Args:
             reason: why that is right, kept in the store; never empty.
+
+        Raises:
+            StoreUnavailable: nobody answers; the same call may be repeated.
+        """
+        ...
+
+
+@runtime_checkable
+class RaisesTokens(Protocol):
+    """A store whose tokens come from a counter in it: a restored copy would hand out again what was handed out already."""
+
+    async def raise_tokens(self, floor: int) -> int:
+        """See that no token up to `floor` is handed out any more; return the greatest that counts as handed out.
+
+        Never goes back: a smaller floor changes nothing. Nobody claims meanwhile.
 
         Raises:
             StoreUnavailable: nobody answers; the same call may be repeated.

@@ -93,6 +93,15 @@ class PostgresStore:
         await self._pool.close()
         await self._people.close()
 
+    async def raise_tokens(self, floor: int) -> int:
+        """See that no token up to `floor` is handed out any more; see `stores.RaisesTokens`."""
+        with mapped():
+            connection = await self._connector.plain()
+            try:
+                return await schema.raise_tokens(connection, floor)
+            finally:
+                connection.terminate()
+
     async def migrate(self, own: Sequence[str] = (), *, dry_run: bool = False) -> list[str]:
         """Bring the tables to this version, then run `own`; see `ports.store.Store.migrate`."""
         with mapped():

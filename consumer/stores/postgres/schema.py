@@ -10,7 +10,7 @@ from consumer.errors import SchemaMismatch, SettingsError
 from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.faults import one_line
 
-__all__ = ["STEPS", "VERSION", "check", "migrate"]
+__all__ = ["STEPS", "VERSION", "check", "migrate", "raise_tokens"]
 
 _TABLES = """
 create sequence consumer_token;
@@ -175,6 +175,19 @@ async def check(connection: Connection, shown: str) -> None:
         what = "has no tables of ours" if found == 0 else f"has schema version {found}"
         raise SchemaMismatch(
             f"store={shown!r} {what}, and this package needs version {VERSION}; run `consumer migrate`"
+        )
+
+
+async def raise_tokens(connection: Connection, floor: int) -> int:
+    """See that no token up to `floor` is handed out any more; see `stores.RaisesTokens`."""
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+        return int(
+            await connection.fetchval(
+                "select case when last_value < $1 then setval('consumer_token', $1) else last_value end"
+                " from consumer_token",
+                floor,
+            )
         )
 
 

@@ -82,6 +82,10 @@ class SqliteStore:
         await asyncio.gather(self._grouped.close(), self._writes.close(), self._reads.close())
         self.workers.drop_all()
 
+    async def raise_tokens(self, floor: int) -> int:
+        """See that no token up to `floor` is handed out any more; see `stores.RaisesTokens`."""
+        return await self._writes.write(schema.raise_tokens, floor)
+
     async def migrate(self, own: Sequence[str] = (), *, dry_run: bool = False) -> list[str]:
         """Bring the tables to this version, then run `own`; see `ports.store.Store.migrate`.
 

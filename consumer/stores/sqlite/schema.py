@@ -168,6 +168,13 @@ async def missing(link: Link) -> list[str]:
     return [name for name, _ in STEPS[version:]]
 
 
+def raise_tokens(connection: sqlite3.Connection, floor: int) -> int:
+    """See that no token up to `floor` is handed out any more; see `stores.RaisesTokens`."""
+    connection.execute("update consumer_tokens set last = max(last, ?)", (floor,))
+    [[last]] = connection.execute("select last from consumer_tokens")
+    return int(last)
+
+
 async def migrate(link: Link, own: Sequence[str]) -> list[str]:
     """Bring the tables to `VERSION`, then run `own`; all of it in one transaction of the only writer.
 
