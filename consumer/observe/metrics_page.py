@@ -23,7 +23,7 @@ it names a key or a tenant.
 | path | 503 when | what an orchestrator does about it |
 |---|---|---|
 | `/livez` | the event loop has been held for `loop_limit` seconds, or a part of the process has ended by a bug | starts a new process |
-| `/readyz` | of that too; it is not open yet or is ending; its sign of life is not renewed (the store is away); the broker is away or a partition cannot be read; handlers that ignore their cancellation hold every slot; a message has been in hand for longer than `unfinished_limit` | waits, and sends an ingest no requests |
+| `/readyz` | of that too; it is not open yet or is ending; its sign of life is not renewed (the store is away); the broker is away or a partition cannot be read (a relay: the broker does not take what is in the outbox); handlers that ignore their cancellation hold every slot; a message has been in hand for longer than `unfinished_limit` | waits, and sends an ingest no requests |
 | `/startupz` | the event loop does not run yet | waits |
 
 The body is JSON: `{"status": "not ready", "reasons": ["it is ending"]}`. A worker answers from threads of its own, so a held

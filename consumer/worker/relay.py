@@ -31,6 +31,10 @@ class Relay:
         parts: whose worker owns the shards.
         outbox: what is committed and not sent.
         sink: where it goes.
+
+    Attributes:
+        published, parked: how many messages the sink has acknowledged, and refused for good.
+        broker_away: the last batch could not be published; it is tried again.
     """
 
     def __init__(self, parts: Parts, outbox: Outbox, sink: Sink) -> None:
@@ -41,6 +45,7 @@ class Relay:
         self.stopping = False
         self.published = 0
         self.parked = 0
+        self.broker_away = False
 
     def wake(self) -> None:
         """Something was committed."""
@@ -55,9 +60,12 @@ class Relay:
         """Relay until `stopping`."""
         while not self.stopping:
             try:
-                if await self.pass_on() < BATCH and not self.stopping:
+                taken = await self.pass_on()
+                self.broker_away = False
+                if taken < BATCH and not self.stopping:
                     await self._woken()
             except (BrokerUnavailable, StoreUnavailable) as fault:
+                self.broker_away = isinstance(fault, BrokerUnavailable)
                 _log.warning("outgoing messages wait in the outbox: %s", fault)
                 await asyncio.sleep(PAUSE)
 

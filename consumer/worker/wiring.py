@@ -333,6 +333,8 @@ class Runtime:
         source = measured_of(self._source)
         if self._intake is not None and self._subscribed and source is not None and not source.healthy:
             found.append("the broker does not answer, or a partition cannot be read")
+        if self._relays_only and self.relay is not None and self.relay.broker_away:
+            found.append("the broker does not take what is in the outbox")
         if self.unfinished > self._unfinished_limit():
             found.append(f"a message has been in hand for {self.unfinished:.0f} s")
         return found
