@@ -16,7 +16,9 @@ from consumer.path.coalesce import Coalesced
 from consumer.path.direct import Called, call, held_by
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Ending, Parts, Work
+from consumer.path.together import Together
 from consumer.ports.tracing import Tracing
+from consumer.rules.modes import MODES
 
 __all__ = ["RESULTS", "Desk"]
 
@@ -72,6 +74,8 @@ class Desk:
         self._landed = landed
         self._under_way: dict[bytes, tuple[bytes, asyncio.Task[Called]]] = {}
         self._land = Coalesced(parts.arrivals.land)
+        self._look = Coalesced(parts.inbox.look)
+        self._together = Together(parts)
         self.counts: Counter[tuple[str, str]] = Counter()
         self.results: Counter[tuple[str, str]] = Counter()
         self.secrets: Counter[tuple[str, str]] = Counter()
@@ -147,7 +151,7 @@ class Desk:
     async def made_at(self, work: Work) -> float | None:
         """Return when the key's entry was made, by the store's clock; `None` where the store does not say now."""
         try:
-            [answer] = await self._parts.inbox.look([claim_of(work.handler, work.envelope)])
+            [answer] = await self._look([claim_of(work.handler, work.envelope)])
         except StoreUnavailable:
             return None
         return held_by(answer).created_at
@@ -182,7 +186,10 @@ class Desk:
             raise BrokerUnavailable(
                 "this process is not ready: it ends, or its sign of life cannot be renewed"
             )
-        task = asyncio.create_task(call(self._parts, work), name=f"call {work.handler.name}")
+        # In a lane a call stands in line, and lands first: that is a commit of its own.
+        shared = MODES[type(work.handler.mode)].in_transaction and work.envelope.lane is None
+        begun = self._together.call(work) if shared else call(self._parts, work)
+        task = asyncio.create_task(begun, name=f"call {work.handler.name}")
         identity = work.envelope.identity
         # From this moment on, and not when it first runs: the end of the process must see it.
         self._parts.calls.add(task)

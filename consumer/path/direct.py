@@ -26,7 +26,7 @@ from consumer.path.sealing import flush, seal_and_commit
 from consumer.path.turning import turn
 from consumer.rules.modes import MODES, Outcome
 
-__all__ = ["Called", "call", "fault_of", "held_by"]
+__all__ = ["Called", "call", "claim_of_call", "fault_of", "held_by", "told_held", "told_ran"]
 
 FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.5
@@ -75,7 +75,7 @@ async def call(parts: Parts, work: Work) -> Called:
 
 async def _in_line(parts: Parts, work: Work) -> Called:
     """Land the call behind what its lane holds, and run it if that is nothing."""
-    [known] = await parts.inbox.look([_claim(work)])
+    [known] = await parts.inbox.look([claim_of_call(work)])
     if known is not None:
         return held_by(known)
     await parts.arrivals.land([landing_of(parts.app, work.handler, work.envelope)])
@@ -95,9 +95,9 @@ async def _now(parts: Parts, work: Work) -> Called:
     """Claim, run and settle."""
     if MODES[type(work.handler.mode)].in_transaction:
         return await _in_one_commit(parts, work)
-    _, [answer] = await turn(parts, [], [_claim(work, keep=True)])
+    _, [answer] = await turn(parts, [], [claim_of_call(work, keep=True)])
     if not isinstance(answer, Won):
-        return _held(parts, work, answer)
+        return told_held(parts, work, answer)
     verdict = await attempt(parts, work, answer)
     settle = settle_of(work, answer, verdict, parts.router)
     if settle.kind is Kind.RETRY:
@@ -109,10 +109,10 @@ async def _now(parts: Parts, work: Work) -> Called:
     if settled is Settled.LOST:
         # Another worker has the key: its result is the one that is kept, so this one's must not be told.
         return await _looked_up(parts, work)
-    return _told(parts, work, answer, verdict, settle)
+    return told_ran(parts, work, answer, verdict, settle)
 
 
-def _held(parts: Parts, work: Work, answer: Answer) -> Called:
+def told_held(parts: Parts, work: Work, answer: Answer) -> Called:
     """As `held_by`, told to the observer too: a call that found its key's entry has come to its end."""
     called = held_by(answer)
     parts.observer.ended(work, called.ending, 0.0)
@@ -152,7 +152,7 @@ def fault_of(work: Work, called: Called) -> BaseException | None:
     return fault
 
 
-def _claim(work: Work, *, keep: bool = False) -> Claim:
+def claim_of_call(work: Work, *, keep: bool = False) -> Claim:
     """Return a claim that also takes what was landed and is due: the caller is here now, and a worker may not be."""
     return msgspec.structs.replace(claim_of(work.handler, work.envelope, keep=keep), stored=True)
 
@@ -160,17 +160,17 @@ def _claim(work: Work, *, keep: bool = False) -> Claim:
 async def _in_one_commit(parts: Parts, work: Work) -> Called:
     group = await parts.transactions.open()
     try:
-        [answer] = await group.claim([_claim(work)])
+        [answer] = await group.claim([claim_of_call(work)])
         if not isinstance(answer, Won):
             await group.rollback()
-            return _held(parts, work, answer)
+            return told_held(parts, work, answer)
         writes = Writes()
         verdict = await attempt(parts, work, answer, group=group, writes=writes)
         settle = settle_of(work, answer, verdict, parts.router)
         if verdict.outcome is Outcome.RETURNED:
             await flush(group, writes)
             await seal_and_commit(group, [settle])
-            return _told(parts, work, answer, verdict, settle)
+            return told_ran(parts, work, answer, verdict, settle)
         await group.rollback()
     except Contended as fault:
         await group.rollback()
@@ -186,22 +186,22 @@ async def _in_one_commit(parts: Parts, work: Work) -> Called:
         raise
     if settle.kind is Kind.BURY:
         # The refusal is an outcome: it is kept, so that the same request gets the same answer.
-        _, [claimed] = await turn(parts, [], [_claim(work, keep=True)])
+        _, [claimed] = await turn(parts, [], [claim_of_call(work, keep=True)])
         if not isinstance(claimed, Won):
             return held_by(claimed)
         bury = Settle(settle.identity, claimed.token, Kind.BURY, reason=settle.reason)
         [settled], _ = await turn(parts, [bury], [])
         if settled is Settled.LOST:
             return await _looked_up(parts, work)
-    return _told(parts, work, answer, verdict, settle)
+    return told_ran(parts, work, answer, verdict, settle)
 
 
 async def _looked_up(parts: Parts, work: Work) -> Called:
-    [answer] = await parts.inbox.look([_claim(work)])
+    [answer] = await parts.inbox.look([claim_of_call(work)])
     return held_by(answer)
 
 
-def _told(parts: Parts, work: Work, won: Won, verdict: Verdict, settle: Settle) -> Called:
+def told_ran(parts: Parts, work: Work, won: Won, verdict: Verdict, settle: Settle) -> Called:
     """Tell the caller how its attempt ended; the observer too."""
     released = settle.kind in {Kind.RETRY, Kind.RELEASE}
     ending = (

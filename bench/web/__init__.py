@@ -1,0 +1,1 @@
+"""HTTP: this package's endpoints and webhooks beside servers written by hand."""

@@ -1,0 +1,211 @@
+"""Calls of Transactional handlers that wait for a connection share the next one's commit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from consumer.declare.tx import Writes
+from consumer.entry import Answer, Settle, Won
+from consumer.errors import GroupFault
+from consumer.path.attempt import Verdict, attempt
+from consumer.path.direct import Called, call, claim_of_call, told_held, told_ran
+from consumer.path.endings import settle_of
+from consumer.path.parts import Parts, Work
+from consumer.path.sealing import flush, seal_and_commit
+from consumer.ports.inbox import Group
+
+__all__ = ["Together"]
+
+LARGEST = 50
+"""Calls of one commit: enough for the commit to stop mattering, few enough for nobody to wait long."""
+
+TIME_BOX = 0.05
+"""Seconds after which no further handler of a group starts; whose turn did not come runs alone."""
+
+SLOW_FOR = 100
+"""Calls for which a handler that has outlasted the time box is not grouped again."""
+
+
+class _Waiting(msgspec.Struct, gc=False):
+    """A call, its caller, and whether it must run alone."""
+
+    work: Work
+    answer: asyncio.Future[Called]
+    context: contextvars.Context
+    alone: bool = False
+
+
+class _Ran(msgspec.Struct, gc=False):
+    """A handler that returned inside the open group."""
+
+    index: int
+    won: Won
+    verdict: Verdict
+    settle: Settle
+
+
+class _Alone(Exception):
+    """A handler did not return: whoever was in the group runs alone, as if there had been none."""
+
+
+class Together:
+    """Runs calls at once while there are connections; what waits for one makes up a group.
+
+    So a single call is never slower for it, and under load claim, results and commit are paid once a group. A group in which
+    anything is not as it should be has not happened: each of it runs alone then (`direct.call`), with its own outcome. A
+    handler's effects outside the database may repeat by that, as its mode says.
+
+    Args:
+        parts: what the path works with.
+
+    Attributes:
+        groups: commits of more than one call.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._waiting: deque[_Waiting] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._slow: dict[str, int] = {}
+        self.groups = 0
+
+    async def call(self, work: Work) -> Called:
+        """As `direct.call`, for a Transactional handler that is in no lane."""
+        answer: asyncio.Future[Called] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(work, answer, contextvars.copy_context()))
+        self._begin()
+        return await answer
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._running) < self._parts.transactions.lanes:
+            group = self._next()
+            if not group:
+                return
+            run = self._alone(group[0]) if len(group) == 1 else self._group(group)
+            task = asyncio.create_task(run, name="calls", context=group[0].context)
+            self._running.add(task)
+            self._parts.calls.add(task)  # the end of the process waits for it, or stops it
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._parts.calls.discard(task)
+        self._begin()
+
+    def _next(self) -> list[_Waiting]:
+        """Take the one that has waited longest, and whoever can share its commit."""
+        group: list[_Waiting] = []
+        later: list[_Waiting] = []
+        keys: set[bytes] = set()
+        while self._waiting and len(group) < LARGEST:
+            one = self._waiting.popleft()
+            if one.answer.done():
+                continue  # its caller was stopped before it began
+            identity = one.work.envelope.identity
+            if not group or (self._fits(group[0], one) and identity not in keys):
+                group.append(one)
+                keys.add(identity)
+                if self._single(one):
+                    break
+            else:
+                later.append(one)
+        self._waiting.extendleft(reversed(later))
+        return group
+
+    def _fits(self, first: _Waiting, one: _Waiting) -> bool:
+        return one.work.handler is first.work.handler and not one.alone
+
+    def _single(self, one: _Waiting) -> bool:
+        name = one.work.handler.name
+        left = self._slow.get(name, 0)
+        if left:
+            self._slow[name] = left - 1
+        return one.alone or left > 0
+
+    async def _alone(self, one: _Waiting) -> None:
+        try:
+            called = await call(self._parts, one.work)
+        except asyncio.CancelledError:
+            one.answer.cancel()
+            raise
+        except Exception as fault:  # noqa: BLE001 - the caller is told
+            if not one.answer.done():
+                one.answer.set_exception(fault)
+                one.answer.exception()  # its caller may be gone: then nobody is left to be told
+            return
+        if not one.answer.done():
+            one.answer.set_result(called)
+
+    async def _group(self, group: Sequence[_Waiting]) -> None:
+        try:
+            calls = await self._in_one_commit([one.work for one in group])
+        except asyncio.CancelledError:
+            for one in group:
+                one.answer.cancel()
+            raise
+        except Exception:  # noqa: BLE001 - nothing has happened, or the outcome is asked for again: by each alone
+            calls = [None] * len(group)
+        again = []
+        for one, called in zip(group, calls, strict=True):
+            if called is None:
+                one.alone = True
+                again.append(one)
+            elif not one.answer.done():
+                one.answer.set_result(called)
+        self._waiting.extendleft(reversed(again))
+
+    async def _in_one_commit(self, works: Sequence[Work]) -> list[Called | None]:
+        """claim, run, fill, seal, commit; `None` for whoever must run alone."""
+        parts = self._parts
+        group = await parts.transactions.open()
+        try:
+            answers = await group.claim([claim_of_call(work) for work in works])
+            ran, left = await self._run_won(group, works, answers)
+            if ran:
+                if left:
+                    await group.unclaim([works[i].envelope.identity for i in left])
+                await seal_and_commit(group, [r.settle for r in ran])
+            else:
+                await group.rollback()
+        except (GroupFault, _Alone):
+            await group.rollback()
+            return [None] * len(works)
+        except BaseException:
+            await group.rollback()
+            raise
+        self.groups += 1
+        calls: list[Called | None] = [None] * len(works)
+        for r in ran:
+            calls[r.index] = told_ran(parts, works[r.index], r.won, r.verdict, r.settle)
+        for i, answer in enumerate(answers):
+            if not isinstance(answer, Won):
+                calls[i] = told_held(parts, works[i], answer)
+        return calls
+
+    async def _run_won(
+        self, group: Group, works: Sequence[Work], answers: Sequence[Answer]
+    ) -> tuple[list[_Ran], list[int]]:
+        """Run the won ones in order; return who returned, and whose turn did not come."""
+        parts, writes = self._parts, Writes()
+        ran: list[_Ran] = []
+        left: list[int] = []
+        box = parts.clock.monotonic() + TIME_BOX
+        for i, (work, answer) in enumerate(zip(works, answers, strict=True)):
+            if not isinstance(answer, Won):
+                continue
+            if answer.attempt > 1 or (ran and parts.clock.monotonic() > box):
+                left.append(i)
+                continue
+            verdict = await attempt(parts, work, answer, group=group, writes=writes)
+            if not verdict.returned:
+                raise _Alone
+            ran.append(_Ran(i, answer, verdict, settle_of(work, answer, verdict, parts.router)))
+            if verdict.seconds > TIME_BOX:
+                self._slow[work.handler.name] = SLOW_FOR
+        await flush(group, writes)
+        return ran, left
