@@ -65,12 +65,14 @@ def identity(app: str, tenant: str, handler: str, key: bytes) -> bytes:
 def born_dead_identity(app: str, tenant: str | None, handler: str, reason: str, message: Message) -> bytes:
     """Return the identity of what cannot be keyed, or conflicts: of a domain of its own (more parts than `identity`).
 
-    The same bytes that arrive again have the same identity, so a redelivery does not make a second dead letter.
+    A redelivery does not make a second dead letter: the same bytes have the same identity. Where a broker gives positions,
+    what cannot be keyed is one dead letter per position (docs/decisions/0012-one-dead-letter-per-position.md).
 
     Args:
         app, handler: as in `identity`.
         tenant: `None` where it cannot be known: `public`.
-        reason: the short class of the reason (`decode`, `key`, `conflict`), not its text.
+        reason: the short class of the reason (`decode`, `key`, `conflict`), not its text. A conflict has a key: the same
+            conflict at another position is the same one.
         message: the null flag, the record key, the headers and the value count. The context of a trace does not: it says
             which request has brought the message, and is another one when the same message is sent again.
     """
@@ -86,9 +88,10 @@ def born_dead_identity(app: str, tenant: str | None, handler: str, reason: str, 
         message.value or b"",
     )
     digest = hashlib.sha256(body).digest()
-    return _digest(
-        b"born-dead", app.encode(), (tenant or "public").encode(), handler.encode(), reason.encode(), digest
-    )
+    parts = (app.encode(), (tenant or "public").encode(), handler.encode(), reason.encode(), digest)
+    if message.position is None or reason == "conflict":
+        return _digest(b"born-dead", *parts)
+    return _digest(b"born-dead", *parts, message.position.encode())
 
 
 def fingerprint_of_bytes(value: bytes | None) -> bytes:

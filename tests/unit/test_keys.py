@@ -203,6 +203,14 @@ def test_what_is_born_dead_has_an_identity_by_its_whole_content(one, other):
     assert same == (content(one) == content(other))
 
 
+@pytest.mark.parametrize(("why", "same"), [("decode", False), ("key", False), ("conflict", True)])
+def test_what_cannot_be_keyed_is_one_dead_letter_per_position(why: str, same: bool) -> None:
+    first, again, second = (Message("t", None, position=place) for place in ("t/0/7", "t/0/7", "t/0/8"))
+    known = keys.born_dead_identity("shop", None, "h", why, first)
+    assert known == keys.born_dead_identity("shop", None, "h", why, again), "a redelivery"
+    assert (known == keys.born_dead_identity("shop", None, "h", why, second)) == same
+
+
 @given(MESSAGES, st.sampled_from(["decode", "key", "conflict"]))
 def test_what_is_born_dead_never_meets_an_entry_of_a_key(message, why):
     dead = keys.born_dead_identity("shop", "public", "h", why, message)
