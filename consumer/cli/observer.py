@@ -73,7 +73,8 @@ def trace_id(message: Message) -> str | None:
 def _what(work: Work, ending: Ending, seconds: float) -> str:
     because = f": {printable(ending.reason)}" if ending.reason else ""
     if ending.conflict:
-        return f"conflict, a dead letter{because}"
+        # A caller that waits is told itself, and nothing is stored.
+        return f"conflict, {'a dead letter' if ending.ack else 'refused'}{because}"
     word = _WORDS.get(ending.state, ending.state.word)
     if ending.duplicate:
         return f"duplicate of {word}"
@@ -91,7 +92,7 @@ def _what(work: Work, ending: Ending, seconds: float) -> str:
 
 def _level(ending: Ending) -> int:
     if ending.conflict:
-        return logging.WARNING
+        return logging.WARNING if ending.ack else logging.INFO
     if ending.duplicate or ending.state is State.DONE:
         return logging.DEBUG
     return logging.INFO if ending.state in {State.WAITING, State.ABSENT} else logging.WARNING

@@ -27,8 +27,8 @@ async def land_in_lanes(parts: Parts, works: Sequence[Work]) -> list[Ending]:
     landed = await parts.arrivals.land(landings)
     endings: list[Ending | None] = [None] * len(works)
     for i, (landing, how) in enumerate(zip(landings, landed, strict=True)):
-        parts.observer.arrived(landing, how)
-        if how is Landed.NEW:
+        if how is Landed.NEW:  # of any other the observer is told how it has ended
+            parts.observer.arrived(landing, how)
             endings[i] = Ending(State.RECEIVED, ack=True)
         elif how is Landed.CONFLICT:
             reason = "conflict: this key was used with another payload"

@@ -18,6 +18,7 @@ TOPICS: dict[str, Mode] = {
     "transactional": Transactional(retry=QUICK),
     "once": AtMostOnce(),
     "least": AtLeastOnce(retry=QUICK),
+    "ordered": AtMostOnce(),
 }
 
 
@@ -35,9 +36,9 @@ def shop_app() -> App:
         await tx.execute("insert into effects (id) values ($1)", order.id)
         await act(order)
 
-    for topic in ("once", "least"):
+    for topic in ("once", "least", "ordered"):
 
-        @app.on(topic, key=Key.field("id"), mode=TOPICS[topic], name=topic)
+        @app.on(topic, key=Key.field("id"), mode=TOPICS[topic], name=topic, ordered=topic == "ordered")
         async def other(order: Order) -> None:
             await act(order)
 
@@ -77,7 +78,7 @@ async def test_counters_agree_with_the_tables(url: str, topic: str) -> None:
         await shop.rest()
         seen, there = counted(shop, topic), await stored(shop, topic)
         others = [word for name in TOPICS if name != topic for word, n in counted(shop, name).items() if n]
-    in_doubt = 3 if topic == "once" else 0
+    in_doubt = 3 if topic in {"once", "ordered"} else 0
     expected: dict[str, Any] = dict.fromkeys(OUTCOMES, 0) | {
         "done": 20,
         "duplicate": 20,

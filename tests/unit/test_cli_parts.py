@@ -184,6 +184,10 @@ def test_batches_are_bounded_and_every_message_has_its_own_id():
             Ending(State.DEAD, ack=True, duplicate=True, conflict=True, reason="x"),
             "p-1 conflict, a dead letter: x",
         ),
+        (
+            Ending(State.DEAD, ack=False, duplicate=True, conflict=True, reason="x"),
+            "p-1 conflict, refused: x",
+        ),
         (Ending(State.RUNNING, ack=False, reason="fenced"), "p-1 not settled: fenced"),
     ],
 )
@@ -197,6 +201,7 @@ def test_a_line_per_delivery(ending, line):
         (Ending(State.DEAD, ack=True), logging.WARNING),
         (Ending(State.IN_DOUBT, ack=True), logging.WARNING),
         (Ending(State.DEAD, ack=True, duplicate=True, conflict=True), logging.WARNING),
+        (Ending(State.DEAD, ack=False, duplicate=True, conflict=True), logging.INFO),
         (Ending(State.WAITING, ack=True), logging.INFO),
         (Ending(State.DONE, ack=True), logging.DEBUG),
         (Ending(State.DEAD, ack=True, duplicate=True), logging.DEBUG),
