@@ -1,8 +1,9 @@
-"""`make demo`: duplicates, a SIGKILL half-way, a restart, and the books.
+"""`make demo`: duplicates, a SIGKILL half-way, a restart, and the books; then one payment by all ways in at once.
 
 Runs the reference application on its embedded default (SQLite, no servers) in a temporary folder: publishes a stream in
 which a third of the messages are duplicates, kills the worker with SIGKILL when half of the payments are taken, starts it
-again, waits until nothing is left to do, and prints what happened; the last line is the same as JSON.
+again, waits until nothing is left to do, and prints what happened. Then, in a folder of its own, one payment is sent by
+HTTP, by two webhooks and to its topic, many times each and all at once. The last line is everything as JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -17,10 +19,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+from handlers.demo_ways import PAYMENT, STANDARD_SECRET, STRIPE_SECRET, TIMES, send_by_all_ways
 
 __all__ = ["main"]
 
@@ -47,7 +51,38 @@ def main() -> int:
         _say(f"   killed with {taken} rows in the ledger.")
         _say("3. Start it again, and let it finish.")
         demo.run_to_the_end()
-        return _report(demo.books(), stream, total)
+        summary, good = _report(demo.books(), stream, total)
+        ways, once = _one_payment_by_all_ways(here / "ways")
+    sys.stdout.write(json.dumps({**summary, "all_ways": ways}) + "\n")
+    return 0 if good and once else 1
+
+
+def _one_payment_by_all_ways(here: Path) -> tuple[dict[str, Any], bool]:
+    """Take one payment by every way in at once; return what was counted, and whether it was taken once."""
+    here.mkdir()
+    demo = _Demo(here)
+    _say("")
+    _say(f"4. Send one payment by HTTP, two webhooks and its topic, {TIMES} times each, all at once.")
+    demo.consumer("migrate", APP)
+    lines = here / "once.jsonl"
+    lines.write_text((json.dumps(PAYMENT) + "\n") * TIMES, encoding="utf-8")
+    answers = demo.run_ingest(
+        lambda address: send_by_all_ways(
+            address, lambda: demo.consumer("publish", APP, "payments.requested", "--file", str(lines))
+        )
+    )
+    books = demo.books()
+    landed = answers["stripe 200"] + answers["standard 200"]
+    told = answers["http 201"] + answers["http 201 replayed"]
+    once = (told, landed, answers["different bodies"]) == (TIMES, 2 * TIMES, 1)
+    once = once and books["ledger_rows"] == books["published"] == books["told"] == 1
+    _say(f"answered    {told + landed:>8,}   requests with 2xx; POST /payments always with the same bytes")
+    _say(f"handled     {books['ledger_rows']:>8,}   row in the ledger, of {4 * TIMES} arrivals")
+    _say(
+        f"told        {books['told']:>8,}   payer told of it: {'it was taken once' if once else 'NOT TAKEN ONCE'}"
+    )
+    figures = {"sent": 4 * TIMES, "ledger_rows": books["ledger_rows"], "told": books["told"], **answers}
+    return figures, once
 
 
 def _write_stream(path: Path) -> tuple[int, int]:
@@ -74,11 +109,12 @@ class _Demo:
     def __init__(self, here: Path) -> None:
         self._database = here / "demo.db"
         self._effects = here / "effects.jsonl"
-        self._here = here
         self._environment = os.environ | {
             "CONSUMER_STORE": f"sqlite:///{self._database}",
             "CONSUMER_BROKER": "embedded:",
             "SHOP_EFFECTS": str(self._effects),
+            "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
+            "STANDARD_WEBHOOK_SECRET": STANDARD_SECRET,
         }
 
     def consumer(self, *arguments: str) -> None:
@@ -95,7 +131,7 @@ class _Demo:
 
     def run_until_killed(self, rows: int) -> int:
         """Start a worker, kill it when the ledger has so many rows; return how many it has then."""
-        with self._worker() as worker:
+        with self._process("run") as (worker, _):
             self._wait_for(lambda: self.rows() >= rows, "the first half of the payments")
             worker.send_signal(signal.SIGKILL)
             worker.wait()
@@ -103,12 +139,23 @@ class _Demo:
 
     def run_to_the_end(self) -> None:
         """Start a worker, wait until every entry is at rest, stop it with SIGTERM."""
-        with self._worker() as worker:
+        with self._process("run") as (worker, _):
             self._wait_for(lambda: self.rows() >= UNIQUE and not self._unfinished(), "the rest")
             worker.send_signal(signal.SIGTERM)
             code = worker.wait(timeout=PATIENCE)
             if code:
                 raise SystemExit(f"the worker ended with exit code {code}; see its log above")
+
+    def run_ingest(self, send: Callable[[str], Counter[str]]) -> Counter[str]:
+        """Start an ingest and a worker, let `send` have the address, wait until all is at rest, stop both."""
+        with self._process("ingest", "--port", "0") as (ingest, ready), self._process("run") as (worker, _):
+            answers = send(_address(ready))
+            self._wait_for(lambda: self.rows() and not self._unfinished(), "the payment")
+            for process in (ingest, worker):
+                process.send_signal(signal.SIGTERM)
+            if ingest.wait(timeout=PATIENCE) or worker.wait(timeout=PATIENCE):
+                raise SystemExit("the ingest or the worker did not end well")
+        return answers
 
     def rows(self) -> int:
         """How many rows the ledger has."""
@@ -148,23 +195,24 @@ class _Demo:
             return connection.execute(sql).fetchall()
 
     @contextmanager
-    def _worker(self) -> Iterator[subprocess.Popen[str]]:
-        worker = subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, "-m", "consumer", "run", APP],
+    def _process(self, verb: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        """Start a process that serves, and wait for the line that says so."""
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            [sys.executable, "-m", "consumer", verb, APP, *arguments],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
         try:
-            line = worker.stdout.readline() if worker.stdout is not None else ""
+            line = process.stdout.readline() if process.stdout is not None else ""
             if not line.startswith("ready"):
-                raise SystemExit(f"the worker did not start: {line!r}, exit code {worker.wait(timeout=10)}")
-            yield worker
+                raise SystemExit(f"{verb} did not start: {line!r}, exit code {process.wait(timeout=10)}")
+            yield process, line
         finally:
-            if worker.poll() is None:
-                worker.kill()
-                worker.wait()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     @staticmethod
     def _wait_for(condition: Any, what: str) -> None:
@@ -178,7 +226,15 @@ class _Demo:
 _DONE, _IN_DOUBT, _DEAD = 4, 5, 6
 
 
-def _report(books: dict[str, Any], stream: int, total: int) -> int:
+def _address(ready: str) -> str:
+    """Return the address in the line that an ingest prints when it is ready."""
+    found = re.search(r"http://[0-9.:]+", ready)
+    if found is None:
+        raise SystemExit(f"the ingest names no address: {ready!r}")
+    return found[0]
+
+
+def _report(books: dict[str, Any], stream: int, total: int) -> tuple[dict[str, Any], bool]:
     adds_up = books["ledger_total"] == total and books["ledger_rows"] == books["ledger_keys"] == UNIQUE
     summary = {
         "received": stream,
@@ -215,8 +271,7 @@ def _report(books: dict[str, Any], stream: int, total: int) -> int:
         f"the money   {books['ledger_total']:>8,}   of {total:,} expected: {'it adds up' if adds_up else 'IT DOES NOT ADD UP'}"
     )
     good = adds_up and books["told_twice"] == 0 and books["published"] == UNIQUE
-    sys.stdout.write(json.dumps(summary) + "\n")
-    return 0 if good else 1
+    return summary, good
 
 
 def _say(line: str) -> None:
