@@ -54,7 +54,7 @@ def run_tests(
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         report, order, said = Path(folder, "report"), Path(folder, "order"), Path(folder, "said")
         report.touch()
-        modules = [edit.module for edit in mutant.edits] if mutant else []
+        modules = [edit.module for edit in mutant.edits if edit.file.endswith(".py")] if mutant else []
         order.write_bytes(
             msgspec.json.encode(Order(str(tree), list(tests), modules, str(report), mutant is not None))
         )

@@ -167,15 +167,16 @@ async def shards_are_shared_out(backend: Backend) -> None:
     workers = [await process(backend) for _ in range(3)]
     await _publish(workers[0], "k-1", [outgoing(f"m-{number}", f"acc-{number}") for number in range(90)])
     assert len(await _taken(workers[0])) == 90, "alone it has all"
+    await _taken(workers[1])
+    kept = set(await _taken(workers[0]))
+    assert not kept & set(await _taken(workers[1])), "what is given up is not read by who gives it up"
     for _ in range(3):
         for each in workers:
             await _taken(each)
     held = [set(await _taken(each)) for each in workers]
     assert sum(map(len, held)) == len(set().union(*held)) == 90
-    shares = sorted(map(len, held))
-    assert shares[0] > 5 or shares == [0, 0, 90], (
-        f"{shares}: everybody has some, where there is more than one shard"
-    )
+    if backend.capabilities.dialect != "sqlite":  # one file, one machine: one shard
+        assert min(map(len, held)) > 5, [len(each) for each in held]
     await workers[0].store.workers.close(workers[0].worker)
     for _ in range(2):
         for each in workers[1:]:
