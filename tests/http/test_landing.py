@@ -43,6 +43,14 @@ async def test_what_arrives_together_shares_commits(
     assert commits <= MOST_COMMITS
 
 
+async def test_what_arrives_together_is_landed_together(site: Site) -> None:
+    """On every store. Mutant: a batch per request."""
+    answers = await asyncio.gather(*(hook(site, f"p-{number}") for number in range(AT_ONCE)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(await site.entries()) == AT_ONCE
+    assert site.running.desk._land.batches <= MOST_COMMITS
+
+
 async def test_nothing_is_acknowledged_before_it_is_durable(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,9 +67,10 @@ async def test_nothing_is_acknowledged_before_it_is_durable(
     reply = asyncio.create_task(hook(site, "p-1"))
     await asked.wait()
     done, _ = await asyncio.wait({reply}, timeout=0.2)
-    assert not done
-    assert await site.entries() == []
+    found = await site.entries()
     go.set()
+    assert not done
+    assert found == []
     assert (await reply).status_code == 200
     assert len(await site.entries()) == 1
 
