@@ -59,7 +59,10 @@ check() {
     fi
     if [[ ! -x $tools/prometheus/usr/bin/promtool ]]; then
         mkdir -p "$tools/prometheus"
-        (cd "$tools/prometheus" && apt-get download -qq prometheus 2>/dev/null && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb)
+        if ! (cd "$tools/prometheus" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb); then
+            echo "promtool cannot be had: Debian's package prometheus is wanted (apt-get update, as root, and again)." >&2
+            exit 1
+        fi
     fi
 }
 
