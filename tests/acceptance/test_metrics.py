@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import shutil
 import subprocess
 import time
@@ -21,7 +22,7 @@ import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.observe.families import FAMILIES
-from tests.acceptance.conftest import KAFKA
+from tests.acceptance.conftest import KAFKA, POSTGRES
 from tests.acceptance.looks import come_to, payment
 from tests.acceptance.shop import ROOT, produce
 from tests.acceptance.test_health import asked, forged, free_port, serving
@@ -46,11 +47,10 @@ def scraped(port: int) -> Series:
 
 
 def value(series: Series, name: str, **labels: str) -> float:
-    """The sum of a metric's samples that have these labels."""
+    """The sum of a metric's samples that have these labels; NaN, which equals nothing, where there is none."""
     wanted = set(labels.items())
     found = [v for (n, pairs), v in series.items() if n == name and wanted <= set(pairs)]
-    assert found, f"no {name} with {labels}"
-    return sum(found)
+    return sum(found) if found else math.nan
 
 
 async def until(port: int, condition: Any, seconds: float = 30) -> Series:
@@ -109,6 +109,25 @@ async def test_a_worker_tells_what_it_has_done_and_what_waits(empty_world: World
     assert value(series, "consumer_ready") == 1
     assert value(series, "consumer_build_info") == 1
     world.shop.kill(worker)  # its handler never returns
+
+
+@pytest.mark.parametrize("empty_world", [POSTGRES], indirect=True)
+async def test_a_death_is_counted_by_who_finds_it(empty_world: World) -> None:
+    """Mutants: a lapse is not counted, or by every sweep that sees the dead worker; adopted entries are not counted."""
+    world, port = empty_world, free_port()
+    dies = world.shop.start("--worker-ttl", "2")
+    hanging = [{"notification_id": f"n-{i}", "to": "x", "text": "unknown"} for i in range(3)]
+    await world.send("notifications.send", hanging)
+    await come_to(world, "notifications.send", "n-", *["running"] * 3)
+    finds = world.shop.start("--worker-ttl", "2", "--health-port", str(port))
+    world.shop.kill(dies)
+    await come_to(world, "notifications.send", "n-", *["in_doubt"] * 3)
+    handler = {"handler": "notifications.send"}
+    series = await until(port, lambda s: value(s, "consumer_entries", state="in_doubt", **handler) == 3)
+    assert value(series, "consumer_worker_lapses_total") == 1
+    assert value(series, "consumer_outcomes_total", outcome="in_doubt", **handler) == 3
+    assert value(series, "consumer_oldest_entry_seconds", state="in_doubt", **handler) > 0
+    assert world.shop.terminate(finds) == 0
 
 
 @contextmanager
