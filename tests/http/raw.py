@@ -33,19 +33,25 @@ class Wire(NamedTuple):
 
     async def reply(self, *, head: bool = False) -> Reply:
         """The next final response; `head`: to a HEAD request."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                reply = await _read(self.reader, head=head)
-                if reply.status != 100:
-                    return reply
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    reply = await _read(self.reader, head=head)
+                    if reply.status != 100:
+                        return reply
+        except (TimeoutError, asyncio.IncompleteReadError) as fault:
+            raise AssertionError(f"no answer: {type(fault).__name__}") from fault
 
     async def closed(self) -> bytes:
         """Wait for the end of the connection; what came until then."""
         rest = b""
-        async with asyncio.timeout(PATIENCE):
-            with contextlib.suppress(ConnectionError):
-                while chunk := await self.reader.read(65_536):
-                    rest += chunk
+        try:
+            async with asyncio.timeout(PATIENCE):
+                with contextlib.suppress(ConnectionError):
+                    while chunk := await self.reader.read(65_536):
+                        rest += chunk
+        except TimeoutError as fault:
+            raise AssertionError(f"still open; it has said {rest[:200]!r}") from fault
         return rest
 
 
