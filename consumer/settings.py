@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from consumer.errors import SettingsError
 
-__all__ = ["Secret", "Settings", "redacted"]
+__all__ = ["Secret", "Settings", "first_position", "redacted"]
 
 PREFIX = "CONSUMER_"
+_LATEST = 32_503_680_000  # the year 3000: beyond it somebody has written milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,10 @@ class Secret:
             ) from None
 
 
-def _setting(default: Any, text: str) -> Any:
+def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
     if isinstance(default, dict):
         return field(default_factory=dict, metadata={"text": text, "default": default})
-    return field(default=default, metadata={"text": text, "default": default})
+    return field(default=default, repr=not secret, metadata={"text": text, "default": default})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,23 @@ class Settings:
         15.0, "seconds without a sign of life after which a worker's claims are adopted"
     )
     in_hand: int = _setting(1_000, "unacknowledged deliveries a partition may have before it is paused")
-    first_position: str = _setting("earliest", "where a new consumer group begins: earliest or latest")
+    first_position: str = _setting(
+        "earliest",
+        "where a new consumer group begins: earliest, latest, or a time (ISO 8601, or seconds since 1970)",
+    )
+    kafka_security_protocol: str = _setting(
+        "PLAINTEXT", "how Kafka is spoken to: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    kafka_sasl_mechanism: str | None = _setting(None, "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    kafka_username: str | None = _setting(None, "who we are to Kafka")
+    kafka_password: str | None = _setting(
+        None, "the password for that; better by CONSUMER_KAFKA_PASSWORD_FILE", secret=True
+    )
+    kafka_cafile: str | None = _setting(
+        None, "PEM of the authorities that sign Kafka's certificates; default: the system's"
+    )
+    kafka_certfile: str | None = _setting(None, "PEM of our own certificate, where Kafka asks for one")
+    kafka_keyfile: str | None = _setting(None, "PEM of its key; default: in the same file")
     health_port: int = _setting(
         0, "port of /livez, /readyz, /startupz and /metrics of a worker or relay; 0: nothing is served"
     )
@@ -119,8 +138,7 @@ class Settings:
                 raise SettingsError(f"{name} = {getattr(self, name)!r}: must be {least} or more")
         if self.health_port > 65_535:
             raise SettingsError(f"health_port = {self.health_port}: there is no port above 65535")
-        if self.first_position not in {"earliest", "latest"}:
-            raise SettingsError(f"first_position = {self.first_position!r}: must be earliest or latest")
+        first_position(self.first_position)
         if self.log not in {"auto", "human", "json"}:
             raise SettingsError(f"log = {self.log!r}: must be auto, human or json")
         if self.log_level not in {"debug", "info", "warning", "error"}:
@@ -197,7 +215,7 @@ def _checked(name: str, value: Any) -> Any:
     default = _FIELDS[name].metadata["default"]
     try:
         if isinstance(default, bool) or default is None or isinstance(default, str):
-            return str(value)
+            return value.read() if isinstance(value, Secret) else str(value)
         if isinstance(default, int):
             return int(value)
         if isinstance(default, float):
@@ -209,6 +227,39 @@ def _checked(name: str, value: Any) -> Any:
     if name == "concurrency" and not all(type(most) is int for most in value.values()):
         raise SettingsError(f"{name} = {dict(value)!r}: whole numbers are expected")
     return dict(value)
+
+
+def first_position(text: str) -> Literal["earliest", "latest"] | float:
+    """Return where a new consumer group begins: a word, or seconds since 1970.
+
+    Args:
+        text: `earliest`, `latest`, ISO 8601 (without an offset: UTC), or seconds since 1970.
+
+    Raises:
+        SettingsError: it is none of these.
+    """
+    if text == "earliest":
+        return "earliest"
+    if text == "latest":
+        return "latest"
+    try:
+        return _since_1970(text)
+    except (ValueError, OverflowError):
+        raise SettingsError(
+            f"first_position = {text!r}: must be earliest, latest, an ISO 8601 time such as"
+            " 2026-01-31T12:00:00Z, or seconds since 1970"
+        ) from None
+
+
+def _since_1970(text: str) -> float:
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) and len(text) != len("20260131"):
+        seconds = float(text)
+    else:
+        moment = datetime.fromisoformat(text)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not 0 <= seconds < _LATEST:
+        raise ValueError(text)
+    return seconds
 
 
 def redacted(url: str) -> str:

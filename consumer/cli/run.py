@@ -34,6 +34,12 @@ __all__ = ["run"]
     metavar="NAME",
     help="A name that outlives restarts: Kafka gives its partitions back without a rebalance.",
 )
+@click.option(
+    "--from",
+    "first_position",
+    metavar="WHERE",
+    help="Where a new consumer group begins: earliest (default), latest, or a time (ISO 8601, or seconds since 1970).",
+)
 @click.option("--processes", type=int, metavar="N", help="Worker processes; what dies is started again.")
 @click.option("--relay/--no-relay", default=True, help="Publish the outbox too, or leave it to others.")
 @click.option("--ingest", metavar="HOST:PORT", help="Serve HTTP and webhooks in the same process.")
@@ -58,6 +64,7 @@ def run(
     config: str | None,
     group: str | None,
     instance: str | None,
+    first_position: str | None,
     processes: int | None,
     relay: bool,
     ingest: str | None,
@@ -79,6 +86,7 @@ def run(
         broker=broker,
         consumer_group=group,
         instance=instance,
+        first_position=first_position,
         processes=processes,
         worker_ttl=worker_ttl,
         grace=grace,

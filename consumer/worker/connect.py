@@ -11,7 +11,7 @@ from consumer.errors import SettingsError
 from consumer.path.routing import Router
 from consumer.ports.store import Store
 from consumer.ports.transport import Sink, Source
-from consumer.settings import Settings
+from consumer.settings import Settings, first_position
 from consumer.stores import open_store
 
 __all__ = ["Connections", "connect", "under_load"]
@@ -88,16 +88,28 @@ def connect(app: str, settings: Settings, handlers: Sequence[Handler]) -> Connec
             raise SettingsError(f"topics.{topic} = {url!r}: a second broker cannot be used; write embedded:")
     bootstrap = kafka_bootstrap(settings.broker)
     try:
-        from consumer.brokers.kafka import KafkaSink, KafkaSource  # noqa: PLC0415 - only who uses Kafka needs aiokafka
+        from consumer.brokers.kafka import Access, KafkaSink, KafkaSource  # noqa: PLC0415 - only who uses Kafka needs aiokafka
     except ModuleNotFoundError:
         raise SettingsError(
             f"broker = {settings.broker!r} needs aiokafka: pip install 'idempotent-consumer[kafka]'"
         ) from None
+    access = Access(
+        settings.kafka_security_protocol,
+        settings.kafka_sasl_mechanism,
+        settings.kafka_username,
+        settings.kafka_password,
+        settings.kafka_cafile,
+        settings.kafka_certfile,
+        settings.kafka_keyfile,
+    )
+    access.options()  # a certificate that cannot be read is said now
     router = Router(app, handlers, frozenset(elsewhere))
     source = KafkaSource(
         bootstrap,
         settings.consumer_group or app,
         in_hand_limit=settings.in_hand,
-        first_position="latest" if settings.first_position == "latest" else "earliest",
+        first_position=first_position(settings.first_position),
+        instance=settings.instance,
+        access=access,
     )
-    return Connections(store, reconnect, source, KafkaSink(bootstrap), router)
+    return Connections(store, reconnect, source, KafkaSink(bootstrap, access=access), router)

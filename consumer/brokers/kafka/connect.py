@@ -20,7 +20,9 @@ from aiokafka.errors import (
     UnsupportedCodecError,
 )
 
+from consumer.brokers.kafka.access import OPEN, Access
 from consumer.brokers.kafka.calm import calm_loggers
+from consumer.brokers.kafka.probe import explain
 from consumer.errors import BrokerUnavailable, SettingsError
 
 __all__ = [
@@ -72,6 +74,7 @@ def new_consumer(
     rebalance_timeout: float,
     session_timeout: float,
     instance: str | None = None,
+    access: Access = OPEN,
 ) -> Consumer:
     """Return a consumer, not started and not subscribed, with every default that loses or repeats messages overridden.
 
@@ -81,6 +84,7 @@ def new_consumer(
         rebalance_timeout: seconds that a member has to rejoin once a rebalance has begun.
         session_timeout: seconds without a heartbeat after which the broker takes this member for dead.
         instance: static membership: the same name after a restart gets the same partitions back without a rebalance.
+        access: TLS and SASL.
     """
     calm_loggers()
     return _new_consumer(
@@ -102,16 +106,18 @@ def new_consumer(
         # A member that has not fetched for this long leaves, and does not rejoin before it fetches again; but it must
         # not fetch during a rebalance. `KafkaSource.healthy` watches the polling instead.
         max_poll_interval_ms=_NEVER_MS,
+        **access.options(),
     )
 
 
-def new_producer(bootstrap: str, *, timeout: float) -> Producer:
+def new_producer(bootstrap: str, *, timeout: float, access: Access = OPEN) -> Producer:
     """Return a producer, not started: every in-sync replica acknowledges, in order, without repeats per session.
 
     Args:
         bootstrap: `host:port[,host:port]`.
         timeout: seconds for one request. With idempotence aiokafka repeats a batch for ever (F-52): whoever sends needs
             a deadline of his own.
+        access: TLS and SASL.
     """
     calm_loggers()
     return _new_producer(
@@ -122,27 +128,41 @@ def new_producer(bootstrap: str, *, timeout: float) -> Producer:
         max_batch_size=_BATCH,
         max_request_size=_LONGEST_REQUEST,  # the topic's own limit decides
         request_timeout_ms=int(timeout * 1000),
+        **access.options(),
     )
 
 
 @contextlib.asynccontextmanager
-async def admin(bootstrap: str, *, timeout: float = 5.0) -> AsyncIterator[Admin]:
+async def admin(bootstrap: str, *, timeout: float = 5.0, access: Access = OPEN) -> AsyncIterator[Admin]:
     """A started admin client for a few questions.
 
     Args:
         bootstrap: `host:port[,host:port]`.
         timeout: seconds for connecting and all questions together.
+        access: TLS and SASL.
 
     Raises:
         BrokerUnavailable: nobody answers in time; the text names the address.
         SettingsError: the broker refuses who we are.
     """
     calm_loggers()
-    client: Admin = _new_admin(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout * 1000))
+    client: Admin = _new_admin(
+        bootstrap_servers=bootstrap, request_timeout_ms=int(timeout * 1000), **access.options()
+    )
     try:
+        deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            with translated(bootstrap):
+                async with asyncio.timeout_at(deadline):
+                    await client.start()
+        except BrokerUnavailable as error:
+            # Every source and sink asks here first, so that who is refused at the start hears why, once. Who is silent
+            # is not asked again.
+            if isinstance(error.__context__, TimeoutError):
+                raise
+            raise await explain(bootstrap, access, error) from None
         with translated(bootstrap):
-            async with asyncio.timeout(timeout):
-                await client.start()
+            async with asyncio.timeout_at(deadline):
                 yield client
     finally:
         await _bounded(client.close(), _LAST_WORDS)

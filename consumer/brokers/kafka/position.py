@@ -2,7 +2,7 @@
 
 aiokafka raises in both cases (`auto_offset_reset="none"`), and the answer is explicit:
 
-- no committed offset: the first position (earliest, or latest), committed at once, so that a crash before the first
+- no committed offset: the first position (earliest, latest, or a time), committed at once, so that a crash before the first
   acknowledgement does not move it;
 - out of range: the earliest offset there is, with an error in the log that says how many messages were lost. Stopping
   would lose more with every hour of retention, and what is read twice is recognised by its key (F-50).
@@ -13,6 +13,8 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+from aiokafka.structs import TopicPartition
+
 from consumer.brokers.kafka.assignment import Assignment
 from consumer.brokers.kafka.connect import Consumer
 from consumer.brokers.kafka.partition import Partition
@@ -21,18 +23,19 @@ __all__ = ["FirstPosition", "begin", "recover"]
 
 _log = logging.getLogger(__name__)
 
-FirstPosition = Literal["earliest", "latest"]
+FirstPosition = Literal["earliest", "latest"] | float
+"""A word, or seconds since 1970: the first message whose timestamp is not older."""
 
 
 async def begin(consumer: Consumer, partition: Partition, first: FirstPosition) -> bool:
     """Read `partition` from the first position; return whether that is arranged (not if it was given up meanwhile)."""
     tp = partition.tp
-    offsets = await (consumer.beginning_offsets([tp]) if first == "earliest" else consumer.end_offsets([tp]))
+    offset = await _first_offset(consumer, tp, first)
     if not partition.live or partition.watermark.in_hand:
         return False
-    _log.info("%s: no committed offset, beginning at the %s one, %d", partition, first, offsets[tp])
-    partition.watermark.position = offsets[tp]
-    consumer.seek(tp, offsets[tp])
+    _log.info("%s: no committed offset, beginning at %s, offset %d", partition, first, offset)
+    partition.watermark.position = offset
+    consumer.seek(tp, offset)
     return True
 
 
@@ -61,3 +64,18 @@ async def recover(consumer: Consumer, partition: Partition, assignment: Assignme
         assignment.renew(partition).watermark.position = earliest
     consumer.seek(tp, earliest)
     return True
+
+
+async def _first_offset(consumer: Consumer, tp: TopicPartition, first: FirstPosition) -> int:
+    offsets: dict[TopicPartition, int]
+    if first == "earliest":
+        offsets = await consumer.beginning_offsets([tp])
+        return offsets[tp]
+    if not isinstance(first, str):
+        found = (await consumer.offsets_for_times({tp: int(first * 1000)})).get(tp)
+        if found is not None:
+            offset: int = found.offset
+            return offset
+    # `latest`, and a time after which nothing has come: whatever comes is newer.
+    offsets = await consumer.end_offsets([tp])
+    return offsets[tp]

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     UnknownProducerId,
 )
 
+from consumer.brokers.kafka.access import OPEN, Access
 from consumer.brokers.kafka.answers import Answers
 from consumer.brokers.kafka.connect import Producer, close_producer, new_producer, translated
 from consumer.brokers.kafka.record import ORDERING_KEY
@@ -56,10 +57,14 @@ class KafkaSink:
         bootstrap: `host:port[,host:port]`.
         timeout: seconds for one call.
         topic_wait: seconds to wait for a topic that does not exist before its messages are refused.
+        access: TLS and SASL.
     """
 
-    def __init__(self, bootstrap: str, *, timeout: float = 30.0, topic_wait: float = 2.0) -> None:
+    def __init__(
+        self, bootstrap: str, *, timeout: float = 30.0, topic_wait: float = 2.0, access: Access = OPEN
+    ) -> None:
         self._bootstrap = bootstrap
+        self._access = access
         self._timeout = timeout
         self._topic_wait = topic_wait
         self._producer: Producer | None = None
@@ -189,7 +194,7 @@ class KafkaSink:
             return
         refused = await self._refused(sorted(new))
         try:
-            self._topics |= await topic_facts(self._bootstrap, sorted(new - refused.keys()))
+            self._topics |= await topic_facts(self._bootstrap, sorted(new - refused.keys()), self._access)
         except (
             SettingsError
         ):  # no permission to see how they are configured: then the broker says what is too large
@@ -202,14 +207,14 @@ class KafkaSink:
     async def _refused(self, topics: Sequence[str]) -> dict[str, str]:
         deadline = asyncio.get_running_loop().time() + self._topic_wait
         while True:
-            refused = await refused_topics(self._bootstrap, topics)
+            refused = await refused_topics(self._bootstrap, topics, self._access)
             if not refused or asyncio.get_running_loop().time() >= deadline:
                 return refused
             await asyncio.sleep(_LOOK_AGAIN)
 
     async def _started(self) -> Producer:
         if self._producer is None:
-            producer = new_producer(self._bootstrap, timeout=self._timeout)
+            producer = new_producer(self._bootstrap, timeout=self._timeout, access=self._access)
             self._producer = producer
             await producer.start()
         return self._producer

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
+from consumer.brokers.kafka.access import OPEN, Access
 from consumer.brokers.kafka.assignment import Assignment
 from consumer.brokers.kafka.committer import Committer
 from consumer.brokers.kafka.connect import Consumer, broken, close_consumer, new_consumer, translated
@@ -46,7 +47,8 @@ class KafkaSource:
         group: the consumer group.
         in_hand_limit: deliveries of one partition between the committed one and the newest; at the limit that partition
             alone is not read on, while polling goes on.
-        first_position: where a partition without a committed offset begins. `latest` also holds for partitions that
+        first_position: where a partition without a committed offset begins: `earliest`, `latest`, or seconds since
+            1970: the first message that is not older by its timestamp. `latest` also holds for partitions that
             are added later: what they got before this member saw them is never read.
         rebalance_timeout: seconds that a member has to give up its partitions; two thirds of it are for `on_revoked`,
             a sixth for the last commit.
@@ -54,6 +56,7 @@ class KafkaSource:
             member for dead.
         commit_interval: seconds between two commits at least.
         instance: a name that outlives restarts (static membership); `None`: an ordinary member.
+        access: TLS and SASL.
     """
 
     def __init__(
@@ -67,14 +70,18 @@ class KafkaSource:
         session_timeout: float = 10.0,
         commit_interval: float = 0.2,
         instance: str | None = None,
+        access: Access = OPEN,
     ) -> None:
-        if first_position not in {"earliest", "latest"}:
-            raise SettingsError(f"first position {first_position!r}: must be earliest or latest")
+        if isinstance(first_position, str) and first_position not in {"earliest", "latest"}:
+            raise SettingsError(
+                f"first position {first_position!r}: must be earliest, latest or seconds since 1970"
+            )
         if in_hand_limit < 1:
             raise SettingsError(f"in-hand limit {in_hand_limit}: must be 1 or more")
         self._bootstrap = bootstrap
         self._group = group
         self._instance = instance
+        self._access = access
         self._first_position = first_position
         self._in_hand_limit = in_hand_limit
         self._rebalance_timeout = rebalance_timeout
@@ -110,7 +117,7 @@ class KafkaSource:
             raise RuntimeError("this source is started already")
         if not topics:
             raise SettingsError("Kafka: no topics to subscribe to")
-        if missing := await missing_topics(self._bootstrap, topics):
+        if missing := await missing_topics(self._bootstrap, topics, self._access):
             raise SettingsError(missing_text(self._bootstrap, missing))
         self._topics = tuple(topics)
         self._assignment.on_revoked = on_revoked
@@ -212,6 +219,7 @@ class KafkaSource:
             rebalance_timeout=self._rebalance_timeout,
             session_timeout=self._session_timeout,
             instance=self._instance,
+            access=self._access,
         )
         try:
             with translated(self._bootstrap):

@@ -10,6 +10,7 @@ import msgspec
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidTopicError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
+from consumer.brokers.kafka.access import OPEN, Access
 from consumer.brokers.kafka.connect import Admin, admin
 from consumer.errors import SettingsError
 
@@ -40,25 +41,26 @@ class TopicFacts(msgspec.Struct, frozen=True):
     longest: int | None
 
 
-async def missing_topics(bootstrap: str, topics: Sequence[str]) -> list[str]:
+async def missing_topics(bootstrap: str, topics: Sequence[str], access: Access = OPEN) -> list[str]:
     """Return those of `topics` that do not exist (or cannot: their names are not valid), in order.
 
     Args:
         bootstrap: `host:port[,host:port]`.
         topics: names.
+        access: TLS and SASL.
 
     Raises:
         BrokerUnavailable: nobody answers within 5 s.
         SettingsError: there is no permission to look.
     """
-    refused = await refused_topics(bootstrap, topics)
+    refused = await refused_topics(bootstrap, topics, access)
     denied = _PERMANENT[TopicAuthorizationFailedError.errno]
     if forbidden := [topic for topic, reason in refused.items() if reason == denied]:
         raise SettingsError(f"Kafka at {bootstrap}: {denied}: {', '.join(forbidden)}")
     return [topic for topic in topics if topic in refused]
 
 
-async def refused_topics(bootstrap: str, topics: Sequence[str]) -> dict[str, str]:
+async def refused_topics(bootstrap: str, topics: Sequence[str], access: Access = OPEN) -> dict[str, str]:
     """Return why each of `topics` that cannot be used cannot; those that can are left out.
 
     Raises:
@@ -66,7 +68,7 @@ async def refused_topics(bootstrap: str, topics: Sequence[str]) -> dict[str, str
     """
     if not topics:
         return {}
-    async with admin(bootstrap, timeout=_PATIENCE) as client:
+    async with admin(bootstrap, timeout=_PATIENCE, access=access) as client:
         described = await client.describe_topics(sorted(set(topics)))
     codes = {entry["topic"]: entry["error_code"] for entry in described}
     return {topic: _PERMANENT[codes[topic]] for topic in topics if codes.get(topic) in _PERMANENT}
@@ -83,7 +85,7 @@ def missing_text(bootstrap: str, topics: Sequence[str]) -> str:
     )
 
 
-async def topic_facts(bootstrap: str, topics: Sequence[str]) -> dict[str, TopicFacts]:
+async def topic_facts(bootstrap: str, topics: Sequence[str], access: Access = OPEN) -> dict[str, TopicFacts]:
     """Return how each of `topics` is configured.
 
     Raises:
@@ -92,7 +94,7 @@ async def topic_facts(bootstrap: str, topics: Sequence[str]) -> dict[str, TopicF
     """
     if not topics:
         return {}
-    async with admin(bootstrap, timeout=_PATIENCE) as client:
+    async with admin(bootstrap, timeout=_PATIENCE, access=access) as client:
         configs = await asyncio.gather(*(_config(client, topic) for topic in sorted(set(topics))))
     found = {topic: config for topic, config in configs if config is not None}
     if missing := [topic for topic in topics if topic not in found]:
@@ -100,14 +102,16 @@ async def topic_facts(bootstrap: str, topics: Sequence[str]) -> dict[str, TopicF
     return {topic: _facts(found[topic]) for topic in topics}
 
 
-async def topic_retention(bootstrap: str, topics: Sequence[str]) -> dict[str, float | None]:
+async def topic_retention(
+    bootstrap: str, topics: Sequence[str], access: Access = OPEN
+) -> dict[str, float | None]:
     """Return how many seconds each of `topics` keeps its messages; `None`: without limit.
 
     Raises:
         BrokerUnavailable: nobody answers within 5 s.
         SettingsError: one does not exist, or there is no permission to look.
     """
-    facts = await topic_facts(bootstrap, topics)
+    facts = await topic_facts(bootstrap, topics, access)
     return {topic: facts[topic].retention for topic in topics}
 
 
