@@ -15,7 +15,7 @@ SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check fmt coverage mutants bench storm rollout services lock clean deploy-check deploy-test image
+.PHONY: help venv demo test check fmt coverage mutants bench bench-web storm rollout services lock clean deploy-check deploy-test image
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,6 +44,10 @@ mutants: $(VENV)/.dev ## break the code on purpose; every break must fail a test
 
 bench: $(VENV)/.dev ## measure
 	$(BIN)/python -m bench $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m bench.web)
+
+bench-web: $(VENV)/.dev ## measure HTTP alone
+	$(BIN)/python -m bench.web $(ARGS)
 
 storm: $(VENV)/.dev ## four workers and their servers killed, stopped and restarted for five minutes; prints the books
 	$(BIN)/python -m tests.storm $(ARGS)
