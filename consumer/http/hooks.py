@@ -113,7 +113,9 @@ class WebhookApp:
             request = asked
         try:
             landings = [
-                landing for event in verdict.events for landing in self._landings(desk, event, request)
+                landing
+                for event in verdict.events
+                for landing in self._landings(desk, event, request, alone=len(verdict.events) == 1)
             ]
         except Reject as refusal:
             return problem("rejected", refusal.reason), "rejected"
@@ -135,10 +137,10 @@ class WebhookApp:
             return Answer(accepted), "duplicate"
         return Answer(accepted), "landed"
 
-    def _landings(self, desk: Desk, event: Event, request: Request) -> list[Landing]:
+    def _landings(self, desk: Desk, event: Event, request: Request, *, alone: bool) -> list[Landing]:
         """Return the entries that an event becomes, one a handler of the topic; none where it means nothing here."""
         handlers = desk.subscribers(self.webhook.topic)
-        payload, reason = self._translated(event, replace(request, key=event.key))
+        payload, reason = self._translated(event, replace(request, key=event.key), alone=alone)
         if reason is not None:
             # Authentic, so the sender must not send it for ever; but nobody can run it: a dead letter, with its bytes.
             return [
@@ -164,8 +166,12 @@ class WebhookApp:
                 landings.append(landing_of(desk.app, handler, envelope))
         return landings
 
-    def _translated(self, event: Event, request: Request) -> tuple[Any, str | None]:
-        """Return the payload (`None`: nothing lands), and why it could not be made."""
+    def _translated(self, event: Event, request: Request, *, alone: bool) -> tuple[Any, str | None]:
+        """Return the payload (`None`: nothing lands), and why it could not be made.
+
+        Raises:
+            Reject: the translation refuses the only event of a request. Of several, one must not cost the others.
+        """
         translation = self.webhook.translation
         try:
             body: Any = event.value
@@ -173,6 +179,10 @@ class WebhookApp:
             return translation(body, request), None
         except decode.Undecodable as fault:
             return None, fault.reason
+        except Reject as refusal:
+            if alone:
+                raise
+            return None, f"rejected: {refusal.reason}"
         except (msgspec.MsgspecError, ValueError) as fault:
             return None, f"{type(fault).__name__} in its translation"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,11 +18,11 @@ from consumer import App, AtMostOnce, Key, Reject
 from consumer.errors import StoreUnavailable
 from consumer.http import Request
 from consumer.settings import Secret
-from consumer.webhooks import GitHub, Slack
+from consumer.webhooks import CloudEvents, GitHub, Slack
 from tests.http.shopkit import Site, code_of, migrated, serving, until
 
 SECRET = "a-secret-of-ones-own"
-GITHUB, SLACK = "/hooks/github", "/hooks/slack"
+GITHUB, SLACK, EVENTS = "/hooks/github", "/hooks/slack", "/hooks/events"
 
 
 class Event(Struct):
@@ -52,6 +53,12 @@ def made() -> App:
 
     app.webhook(GITHUB, GitHub(secret=Secret.env("OWN_SECRET")), topic="events", translate=translated)
     app.webhook(SLACK, Slack(secret=Secret.env("OWN_SECRET")), topic="events", translate=translated)
+    app.webhook(
+        EVENTS,
+        CloudEvents(secret=Secret.env("OWN_SECRET"), batched=True),
+        topic="events",
+        translate=translated,
+    )
     app.webhook("/hooks/unset", GitHub(secret=Secret.env("OWN_UNSET")), topic="events", translate=translated)
     return app
 
@@ -163,6 +170,33 @@ async def test_what_the_translation_says(own):
     assert (bug.status_code, code_of(bug)) == (500, "failed")
     assert "4111" not in bug.text
     assert await own.entries() == []
+
+
+def batch(*numbers: int, **more: str) -> bytes:
+    event = {"specversion": "1.0", "source": "/s", "type": "t"}
+    return json.dumps(
+        [event | {"id": f"e-{n}"} | ({"do": more[f"e{n}"]} if f"e{n}" in more else {}) for n in numbers]
+    ).encode()
+
+
+async def test_events_of_a_batch_are_entries_of_their_own_and_none_costs_the_others(own):
+    headers = [("Authorization", f"Bearer {SECRET}"), ("Content-Type", "application/cloudevents-batch+json")]
+    first = await own.post(EVENTS, None, batch(1, 2), headers)
+    assert first.status_code == 202
+    assert {entry.state.word for entry in await own.entries()} == {"received"}
+    assert (await own.post(EVENTS, None, batch(1, 2, 3), headers)).status_code == 202
+    assert len(await own.entries("first")) == 3
+    mixed = await own.post(EVENTS, None, batch(4, 5, 6, e5="reject", e6="ignore"), headers)
+    assert mixed.status_code == 202
+    found = await own.entries("first")
+    assert sorted(entry.state.word for entry in found) == ["dead"] + ["received"] * 4
+    [dead] = [entry for entry in found if entry.state.word == "dead"]
+    assert dead.reason == "decode: rejected: not ours"
+    assert dead.message is not None
+    assert b'"e-5"' in dead.message
+    wrong = [("Authorization", "Bearer another"), headers[1]]
+    assert (await own.post(EVENTS, None, batch(7), wrong)).status_code == 401
+    assert len(await own.entries("first")) == 5
 
 
 async def test_nobody_is_told_before_it_is_durable(own, monkeypatch):
