@@ -1,0 +1,1 @@
+"""Redis, several processes, handlers that wait."""
