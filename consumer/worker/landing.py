@@ -52,7 +52,7 @@ class Lander:
         self._limit = limit
         self._queues: dict[str, deque[Work]] = {}
         self._room: dict[str, int] = {}
-        self._look_at = 0.0
+        self._look_at: dict[str, float] = {}
 
     def put(self, work: Work) -> None:
         """Queue a delivery behind those of its handler."""
@@ -95,12 +95,12 @@ class Lander:
         if self._room.get(name, 0) > 0:
             return True
         now = self._parts.clock.monotonic()
-        if now < self._look_at:
+        if now < self._look_at.get(name, now):
             return False
         counted = await self._parts.arrivals.in_lanes([name])
         # A quarter of the room: some processes that look at once exceed the limit by little.
         self._room[name] = (self._limit - counted.get(name, 0) + 3) // 4
         if self._room[name] <= 0:
-            self._look_at = now + LOOK_EVERY
+            self._look_at[name] = now + LOOK_EVERY
             return False
         return True
