@@ -56,10 +56,13 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         message: what arrived.
         receipt: what the source needs to acknowledge this very arrival; opaque to everybody else.
+        taken_at: when the broker took it, by the broker's own clock (seconds since 1970); `None` where only its producer
+            says when that was.
     """
 
     message: Message
     receipt: Any = None
+    taken_at: float | None = None
 
 
 class Envelope(msgspec.Struct, gc=False):

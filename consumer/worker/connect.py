@@ -111,5 +111,15 @@ def connect(app: str, settings: Settings, handlers: Sequence[Handler]) -> Connec
         first_position=first_position(settings.first_position),
         instance=settings.instance,
         access=access,
+        memory=_memory(router),
     )
     return Connections(store, reconnect, source, KafkaSink(bootstrap, access=access), router)
+
+
+def _memory(router: Router) -> dict[str, tuple[str, float]]:
+    """Return by topic the handler that forgets its keys first, and after how many seconds."""
+    return {
+        topic: min(((h.name, h.retention.total_seconds()) for h in handlers), key=lambda pair: pair[1])
+        for topic, handlers in router.by_topic.items()
+        if not router.is_embedded(topic) and handlers
+    }

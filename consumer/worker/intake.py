@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from consumer.declare.handlers import Handler
 from consumer.entry import Landing
 from consumer.errors import BrokerUnavailable, StoreUnavailable
 from consumer.message import Delivery
@@ -22,6 +23,8 @@ _log = logging.getLogger("consumer.intake")
 BATCH = 500
 POLL = 0.2
 """Seconds that one poll waits for a first delivery."""
+CLOCKS_APART = 60.0
+"""Seconds that the clocks of broker, store and this process may differ by."""
 
 
 class Intake:
@@ -75,12 +78,30 @@ class Intake:
         self._in_hand.take(delivery, [handler.name for handler in handlers])
         unborn: list[tuple[Delivery, Landing]] = []
         for handler in handlers:
-            envelope = envelope_of(self._parts.app, handler, delivery.message)
+            envelope = self._too_old(handler, delivery) or envelope_of(
+                self._parts.app, handler, delivery.message
+            )
             if isinstance(envelope, Unkeyed):
                 unborn.append((delivery, born_dead(self._parts.app, handler, delivery.message, envelope)))
             else:
                 self._give(Work(handler, envelope, delivery))
         return unborn
+
+    def _too_old(self, handler: Handler, delivery: Delivery) -> Unkeyed | None:
+        """Return why a message may not run: its key may have been purged, so nobody knows whether it ran already.
+
+        An entry is never older than the broker's time of its message. A producer's clock proves nothing, so where only
+        that is known the check at the start (topic's retention beside the handler's) has to do.
+        """
+        if delivery.taken_at is None:
+            return None
+        age = self._parts.clock.time() - delivery.taken_at
+        remembers = handler.retention.total_seconds()
+        if age <= remembers - min(CLOCKS_APART, remembers / 10):
+            return None
+        return Unkeyed(
+            "too_old", f"{age:.0f} s old, and keys are forgotten after {remembers:.0f} s (retention=)"
+        )
 
     def _give(self, work: Work) -> None:
         if work.envelope.lane is None:

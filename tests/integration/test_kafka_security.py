@@ -184,7 +184,7 @@ async def _nothing() -> None: ...
 )
 def test_settings_that_do_not_fit(given: dict[str, str], says: str) -> None:
     with pytest.raises(SettingsError) as error:
-        Access(**given).options()  # type: ignore[arg-type]
+        Access(**given).options()
     assert says in str(error.value)
     assert "8472" not in str(error.value)
 

@@ -12,6 +12,9 @@ __all__ = ["ORDERING_KEY", "to_delivery"]
 ORDERING_KEY = "ordering-key"
 """The header that carries the ordering key, both ways."""
 
+_LOG_APPEND_TIME = 1
+"""The type of a timestamp that the broker made."""
+
 
 def to_delivery(record: Any, partition: Partition) -> Delivery:
     """Return `record` as a delivery of `partition`.
@@ -35,7 +38,8 @@ def to_delivery(record: Any, partition: Partition) -> Delivery:
         position=f"{record.topic}/{record.partition}/{record.offset}",
         timestamp=record.timestamp / 1000 if record.timestamp >= 0 else None,
     )
-    return Delivery(message, (partition, record.offset))
+    taken_at = message.timestamp if record.timestamp_type == _LOG_APPEND_TIME else None
+    return Delivery(message, (partition, record.offset), taken_at)
 
 
 def _ordering_key(headers: Headers) -> str | None:

@@ -15,6 +15,7 @@ from consumer.brokers.kafka.assignment import Assignment
 from consumer.brokers.kafka.committer import Committer
 from consumer.brokers.kafka.connect import Consumer, broken, close_consumer, new_consumer, translated
 from consumer.brokers.kafka.health import Health
+from consumer.brokers.kafka.horizon import Memory, check_horizon
 from consumer.brokers.kafka.lag import lag_of
 from consumer.brokers.kafka.partition import Receipt
 from consumer.brokers.kafka.position import FirstPosition
@@ -57,6 +58,7 @@ class KafkaSource:
         commit_interval: seconds between two commits at least.
         instance: a name that outlives restarts (static membership); `None`: an ordinary member.
         access: TLS and SASL.
+        memory: how long the handlers of each topic remember their keys; checked at the start.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class KafkaSource:
         commit_interval: float = 0.2,
         instance: str | None = None,
         access: Access = OPEN,
+        memory: Memory | None = None,
     ) -> None:
         if isinstance(first_position, str) and first_position not in {"earliest", "latest"}:
             raise SettingsError(
@@ -82,6 +85,7 @@ class KafkaSource:
         self._group = group
         self._instance = instance
         self._access = access
+        self._memory = memory or {}
         self._first_position = first_position
         self._in_hand_limit = in_hand_limit
         self._rebalance_timeout = rebalance_timeout
@@ -119,6 +123,7 @@ class KafkaSource:
             raise SettingsError("Kafka: no topics to subscribe to")
         if missing := await missing_topics(self._bootstrap, topics, self._access):
             raise SettingsError(missing_text(self._bootstrap, missing))
+        await check_horizon(self._bootstrap, topics, self._memory, self._access)
         self._topics = tuple(topics)
         self._assignment.on_revoked = on_revoked
         await self._connect()
