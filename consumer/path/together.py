@@ -25,10 +25,7 @@ LARGEST = 50
 """Calls of one commit: enough for the commit to stop mattering, few enough for nobody to wait long."""
 
 TIME_BOX = 0.05
-"""Seconds after which no further handler of a group starts; whose turn did not come runs alone."""
-
-SLOW_FOR = 100
-"""Calls for which a handler that has outlasted the time box is not grouped again."""
+"""Seconds after which no further handler of a group starts; whose turn did not come is in the next one, which is smaller."""
 
 
 class _Waiting(msgspec.Struct, gc=False):
@@ -71,7 +68,7 @@ class Together:
         self._parts = parts
         self._waiting: deque[_Waiting] = deque()
         self._running: set[asyncio.Task[None]] = set()
-        self._slow: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
         self.groups = 0
 
     async def call(self, work: Work) -> Called:
@@ -102,7 +99,8 @@ class Together:
         group: list[_Waiting] = []
         later: list[_Waiting] = []
         keys: set[bytes] = set()
-        while self._waiting and len(group) < LARGEST:
+        size = LARGEST
+        while self._waiting and len(group) < size:
             one = self._waiting.popleft()
             if one.answer.done():
                 continue  # its caller was stopped before it began
@@ -110,8 +108,7 @@ class Together:
             if not group or (self._fits(group[0], one) and identity not in keys):
                 group.append(one)
                 keys.add(identity)
-                if self._single(one):
-                    break
+                size = 1 if group[0].alone else self._sizes.get(one.work.handler.name, LARGEST)
             else:
                 later.append(one)
         self._waiting.extendleft(reversed(later))
@@ -120,16 +117,13 @@ class Together:
     def _fits(self, first: _Waiting, one: _Waiting) -> bool:
         return one.work.handler is first.work.handler and not one.alone
 
-    def _single(self, one: _Waiting) -> bool:
-        name = one.work.handler.name
-        left = self._slow.get(name, 0)
-        if left:
-            self._slow[name] = left - 1
-        return one.alone or left > 0
-
     async def _alone(self, one: _Waiting) -> None:
+        clock = self._parts.clock
+        box = clock.monotonic() + TIME_BOX
         try:
             called = await call(self._parts, one.work)
+            if clock.monotonic() < box:
+                self._grow(one.work)
         except asyncio.CancelledError:
             one.answer.cancel()
             raise
@@ -142,33 +136,40 @@ class Together:
             one.answer.set_result(called)
 
     async def _group(self, group: Sequence[_Waiting]) -> None:
+        works = [one.work for one in group]
+        left: list[int] = []
         try:
-            calls = await self._in_one_commit([one.work for one in group])
+            calls = await self._in_one_commit(works, left)
         except asyncio.CancelledError:
             for one in group:
                 one.answer.cancel()
             raise
         except Exception:  # noqa: BLE001 - nothing has happened, or the outcome is asked for again: by each alone
             calls = [None] * len(group)
+        for i, one in enumerate(group):
+            one.alone = calls[i] is None and i not in left
         again = []
         for one, called in zip(group, calls, strict=True):
             if called is None:
-                one.alone = True
                 again.append(one)
             elif not one.answer.done():
                 one.answer.set_result(called)
         self._waiting.extendleft(reversed(again))
 
-    async def _in_one_commit(self, works: Sequence[Work]) -> list[Called | None]:
-        """claim, run, fill, seal, commit; `None` for whoever must run alone."""
+    def _grow(self, work: Work) -> None:
+        name = work.handler.name
+        self._sizes[name] = min(LARGEST, 2 * self._sizes.get(name, LARGEST))
+
+    async def _in_one_commit(self, works: Sequence[Work], late: list[int]) -> list[Called | None]:
+        """claim, run, fill, seal, commit; `None` for whoever must run alone, or (`late`) is in the next group."""
         parts = self._parts
         group = await parts.transactions.open()
         try:
             answers = await group.claim([claim_of_call(work) for work in works])
-            ran, left = await self._run_won(group, works, answers)
+            ran, again, left = await self._run_won(group, works, answers)
             if ran:
-                if left:
-                    await group.unclaim([works[i].envelope.identity for i in left])
+                if again or left:
+                    await group.unclaim([works[i].envelope.identity for i in (*again, *left)])
                 await seal_and_commit(group, [r.settle for r in ran])
             else:
                 await group.rollback()
@@ -179,6 +180,11 @@ class Together:
             await group.rollback()
             raise
         self.groups += 1
+        late += left
+        if left:
+            self._sizes[works[0].handler.name] = len(ran)
+        else:
+            self._grow(works[0])
         calls: list[Called | None] = [None] * len(works)
         for r in ran:
             calls[r.index] = told_ran(parts, works[r.index], r.won, r.verdict, r.settle)
@@ -189,23 +195,25 @@ class Together:
 
     async def _run_won(
         self, group: Group, works: Sequence[Work], answers: Sequence[Answer]
-    ) -> tuple[list[_Ran], list[int]]:
-        """Run the won ones in order; return who returned, and whose turn did not come."""
+    ) -> tuple[list[_Ran], list[int], list[int]]:
+        """Run the won ones in order; return who returned, who has failed before, and whose turn did not come."""
         parts, writes = self._parts, Writes()
         ran: list[_Ran] = []
+        again: list[int] = []
         left: list[int] = []
         box = parts.clock.monotonic() + TIME_BOX
         for i, (work, answer) in enumerate(zip(works, answers, strict=True)):
             if not isinstance(answer, Won):
                 continue
-            if answer.attempt > 1 or (ran and parts.clock.monotonic() > box):
+            if answer.attempt > 1:
+                again.append(i)
+                continue
+            if ran and parts.clock.monotonic() > box:
                 left.append(i)
                 continue
             verdict = await attempt(parts, work, answer, group=group, writes=writes)
             if not verdict.returned:
                 raise _Alone
             ran.append(_Ran(i, answer, verdict, settle_of(work, answer, verdict, parts.router)))
-            if verdict.seconds > TIME_BOX:
-                self._slow[work.handler.name] = SLOW_FOR
         await flush(group, writes)
-        return ran, left
+        return ran, again, left

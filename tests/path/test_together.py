@@ -72,7 +72,7 @@ async def asked(running: Any, ask: Ask) -> str:
         result = await running.call(take, ask)
     except Exception as fault:  # noqa: BLE001 - it is the answer
         return type(fault).__name__
-    return f"done {result['id']}"
+    return f"done {result and result['id']}"
 
 
 async def ledger(running: Any) -> list[str]:
