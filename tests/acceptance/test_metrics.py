@@ -27,6 +27,7 @@ from tests.acceptance.looks import come_to, payment
 from tests.acceptance.shop import ROOT, produce
 from tests.acceptance.test_health import asked, forged, free_port, serving
 from tests.acceptance.worlds import KafkaOnPostgres, World
+from tests.services import required
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -207,7 +208,10 @@ def alerts() -> dict[str, str]:
     return {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="Debian's package prometheus is not installed")
+@pytest.mark.skipif(
+    shutil.which("prometheus") is None and not required(),
+    reason="Debian's package prometheus is not installed",
+)
 @pytest.mark.parametrize("empty_world", [KAFKA], indirect=True)
 async def test_a_real_prometheus_answers_the_dashboard_and_the_alerts(empty_world: World) -> None:
     """Every panel has something to show, and the alerts that are due are those that fire."""
