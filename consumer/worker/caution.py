@@ -1,8 +1,9 @@
 """When a process has died without saying goodbye, the next deliveries run alone: one of them may be what killed it.
 
-Caution lasts while another worker of the app is lapsed, or is open but gives no fresh sign of life; and after that until
-every partition has moved past the in-hand limit and the due entries were drained once: by then the killer, if there is
-one, has had its attempt counted.
+Caution lasts while another worker of the app is open but gives no sign of life. If it turns out to be alive, as every new
+one does within two looks, that was all. If it is found lapsed, or is gone without having been seen alive, there is an alarm:
+caution lasts until every partition has moved past the in-hand limit and the due entries were drained once: by then the
+killer, if there is one, has had its attempt counted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from consumer.path.parts import Work
 from consumer.ports.workers import Workers
 
 __all__ = ["Caution"]
+
+SILENT_LOOKS = 2
+"""Looks without a fresh sign of life after which a living worker is suspect: beats and looks come equally often, so a look
+may fall between two beats."""
 
 
 class Caution:
@@ -27,7 +32,7 @@ class Caution:
         self._brokered = brokered
         self._limit = in_hand_limit
         self._beats: dict[int, float] = {}
-        self._proven: set[int] = set()
+        self._silent: dict[int, int] = {}
         self._suspect = False
         self._left: dict[str, int] = {}
         self._alarmed = False
@@ -46,23 +51,22 @@ class Caution:
                 it died (its group was rolled back) is in no list of the unclean, and this is the last trace of it.
         """
         others = await workers.others(me)
-        vanished = (self._beats.keys() - others.keys()) - self._proven
+        vanished = {w for w in self._beats.keys() - others.keys() if self._is_silent(w)}
         vanished |= (before or {}).keys() - others.keys()
-        proven = {w for w, beat in others.items() if w in self._beats and beat > self._beats[w]}
-        self._proven = proven
+        self._silent = {w: self._silence(w, beat) for w, beat in others.items()}
         self._beats = others
-        self._suspect = bool(others.keys() - proven)
-        if self._suspect or unclean or vanished:
+        self._suspect = any(self._is_silent(w) for w in others)
+        if unclean or vanished:
             self._alarmed = True
             self._due_drained = False
             self._left.clear()
 
     def careful(self, work: Work) -> bool:
         """Whether this delivery must run alone; counts it."""
-        if not self._alarmed:
-            return False
         if self._suspect:
             return True
+        if not self._alarmed:
+            return False
         partition = (work.envelope.message.position or "").rpartition("/")[0]
         left = self._left.setdefault(partition, self._limit) - 1
         self._left[partition] = left
@@ -73,10 +77,19 @@ class Caution:
     @property
     def careful_with_due(self) -> bool:
         """Whether due entries must run alone."""
-        return self._alarmed and not self._due_drained
+        return self._suspect or (self._alarmed and not self._due_drained)
 
     def drained(self) -> None:
         """The due entries were all taken once."""
         if not self._suspect:
             self._due_drained = True
             self._alarmed = self._alarmed and self._brokered
+
+    def _silence(self, worker: int, beat: float) -> int:
+        """Return for how many looks a worker has given no fresh sign of life; one that is new has given none yet."""
+        if worker not in self._beats:
+            return SILENT_LOOKS
+        return 0 if beat > self._beats[worker] else self._silent[worker] + 1
+
+    def _is_silent(self, worker: int) -> bool:
+        return self._silent.get(worker, SILENT_LOOKS) >= SILENT_LOOKS
