@@ -29,7 +29,8 @@ def test_every_row_fits_the_tree(row):
     for edit in row.edits:
         texts[edit.file] = edit.applied(texts[edit.file])
     for file, text in texts.items():
-        compile(text, file, "exec")
+        if file.endswith(".py"):  # a Redis script: its server compiles it
+            compile(text, file, "exec")
     for test in row.tests:
         file, _, rest = test.partition("::")
         name = rest.partition("[")[0]
