@@ -12,6 +12,7 @@ import msgspec
 from consumer.errors import SettingsError, StoreUnavailable
 from consumer.settings import redacted
 from consumer.stores.postgres.faults import DRIVER, one_line, settings_fault
+from consumer.tls import unreadable
 
 __all__ = ["LOCK_TIMEOUT", "OLDEST", "Connection", "Connector"]
 
@@ -41,6 +42,9 @@ _KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_
 
 _USER_TIMEOUT = 30_000
 """Milliseconds for which what was sent may stay unacknowledged: the other end of the same cable."""
+
+_FILES = ("sslrootcert", "sslcert", "sslkey")
+"""What a URL may name for TLS; as libpq has it."""
 
 
 class _Server(msgspec.Struct, frozen=True):
@@ -78,6 +82,8 @@ class Connector:
         except ValueError as error:
             raise SettingsError(f"store={self.shown!r}: {error}") from None
         self._weak = ("weak", "yes") in query
+        # asyncpg's error names no file, and reads like a server's socket that is not there.
+        self._files = {name: path for name, path in query if name in _FILES}
         kept = urlencode([pair for pair in query if pair[0] != "weak"])
         self._url = urlunsplit(parts._replace(query=kept))
         self._app = app
@@ -155,10 +161,16 @@ class Connector:
                 # PostgreSQL 13 does not have it (and one that is older still is refused by its version).
                 self._checks = False
                 return await self._connect({k: v for k, v in settings.items() if k != _CHECK})
-            reason = None if self.trusted else settings_fault(error)
+            reason = None if self.trusted else self._hopeless(error)
             if reason is not None:
                 raise SettingsError(f"store={self.shown!r}: {reason}") from None
             raise StoreUnavailable(f"PostgreSQL at {self.shown}: {one_line(error)}") from error
+
+    def _hopeless(self, error: BaseException) -> str | None:
+        """Return why this URL can never work; `None` where trying again may help."""
+        authorities, certificate, key = _FILES
+        broken = unreadable(self._files, authorities=authorities, certificate=certificate, key=key)
+        return broken or settings_fault(error)
 
     async def _checked(self, settings: dict[str, str]) -> tuple[Connection, _Server]:
         connection = await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT, server_settings=settings)

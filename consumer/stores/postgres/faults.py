@@ -15,6 +15,7 @@ from consumer.errors import (
     SettingsError,
     StoreUnavailable,
 )
+from consumer.tls import refused
 
 __all__ = [
     "DRIVER",
@@ -108,6 +109,10 @@ def handler_fault(error: BaseException, *, closed: bool) -> ConsumerError | None
 
 def settings_fault(error: BaseException) -> str | None:
     """Return why a connection can never be had with these settings; `None` where trying again may help."""
+    if (why := refused(error, authorities="sslrootcert", own="sslcert")) is not None:
+        return why
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return "the server does not speak TLS (ssl = off there), and sslmode in the URL demands it"
     if not isinstance(error, _SETTINGS):
         return None
     if isinstance(error, asyncpg.ProtocolViolationError) and "parameter" in str(error):

@@ -14,7 +14,8 @@ from consumer.errors import SettingsError, StoreUnavailable
 from consumer.stores.redis.address import Address
 from consumer.stores.redis.buckets import meta_key, prefixes
 from consumer.stores.redis.connect import CONNECTIONS, Client, connect
-from consumer.stores.redis.faults import DRIVER, is_stale, settings_fault, store_fault, unwrapped
+from consumer.stores.redis.faults import DRIVER, is_stale, store_fault, unwrapped
+from consumer.stores.redis.probe import hopeless
 from consumer.stores.redis.scripts import Script
 
 __all__ = ["Calls"]
@@ -148,7 +149,7 @@ class Calls:
         except TimeoutError as fault:
             raise StoreUnavailable(f"Redis has not answered for {CALL_TIMEOUT:.0f} s") from fault
         except DRIVER as error:
-            if not self.trusted and (why := settings_fault(error)) is not None:
+            if not self.trusted and (why := await hopeless(self.address, error)) is not None:
                 raise SettingsError(f"store={self.address.shown!r}: {why}") from error
             await self._look_anew()
             raise store_fault(error) from error

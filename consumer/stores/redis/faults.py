@@ -8,6 +8,7 @@ from typing import Any
 from redis import exceptions
 
 from consumer.errors import ConsumerError, SettingsError, StoreUnavailable
+from consumer.tls import refused
 
 __all__ = ["DRIVER", "HistoryBroken", "is_stale", "one_line", "settings_fault", "store_fault", "unwrapped"]
 
@@ -51,6 +52,14 @@ _REFUSED = (
     exceptions.AuthenticationWrongNumberOfArgsError,
 )
 
+_NO_PASSWORD = (
+    "HELLO must be called with the client already authenticated",
+    "NOAUTH ",
+    "Authentication required",
+)
+_WRONG_PASSWORD = ("invalid username-password pair", "WRONGPASS ")
+"""Where Sentinels or every node of a cluster refuse us, redis-py keeps only the text."""
+
 
 def one_line(error: BaseException) -> str:
     """Return an error's text as one line, for logs and for people."""
@@ -75,14 +84,19 @@ def is_stale(error: object) -> bool:
 
 def settings_fault(error: BaseException) -> str | None:
     """Return why this URL can never work; `None` where trying again may help."""
-    if isinstance(error, _REFUSED):
-        return f"the server refuses: {one_line(error)}; check user, password and ACL"
+    text = one_line(error)
+    if any(words in text for words in _NO_PASSWORD):
+        return "the server wants a password; the URL has none (redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST)"
+    if isinstance(error, _REFUSED) or any(words in text for words in _WRONG_PASSWORD):
+        return f"the server refuses: {text}; check user, password and ACL"
+    if (why := refused(error, authorities="ssl_ca_certs", own="ssl_certfile")) is not None:
+        return why
     if isinstance(error, (exceptions.MovedError, exceptions.AskError)):
         return "this server is part of a cluster; use redis+cluster://"
     if isinstance(error, (exceptions.DataError, ValueError)):
-        return one_line(error)
-    if isinstance(error, exceptions.ResponseError) and "DB index is out of range" in str(error):
-        return f"the server has no such database: {one_line(error)}"
+        return text
+    if isinstance(error, exceptions.ResponseError) and "DB index is out of range" in text:
+        return f"the server has no such database: {text}"
     return None
 
 
