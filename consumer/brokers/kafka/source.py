@@ -135,7 +135,8 @@ class KafkaSource:
         """Return up to `limit` deliveries, waiting up to `timeout` seconds for the first. Must be called all the time.
 
         Partitions take turns and share the limit. Returns nothing, sooner or later, while a rebalance is under way, the
-        broker is away, or every partition has `in_hand_limit` deliveries in hand. Safe to cancel: what was read and not
+        broker is away, or every partition has `in_hand_limit` deliveries in hand; nothing, after `timeout`, before
+        `start` and after `stop`. Safe to cancel: what was read and not
         returned comes with the next call.
 
         Raises:
@@ -248,6 +249,8 @@ class KafkaSource:
     async def _connected(self, deadline: float) -> bool:
         """Return whether there is a consumer that works; replace one whose background tasks have ended."""
         if self._consumer is None:
+            # Not started, or stopped: whoever polls on in a loop must not keep the event loop busy.
+            await asyncio.sleep(max(0.0, deadline - time.monotonic()))
             return False
         if not broken(self._consumer):
             return True
