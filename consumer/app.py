@@ -30,7 +30,7 @@ from consumer.path.parts import Ending, Observer, Work
 from consumer.settings import Settings
 from consumer.worker.connect import Connections, connect, under_load
 from consumer.worker.gates import gate_of
-from consumer.worker.wiring import Runtime
+from consumer.worker.wiring import Runtime, check_store
 
 __all__ = ["App", "Running"]
 
@@ -177,6 +177,8 @@ class App:
         declared = under_load(self.handlers.declared if handlers is None else handlers, settings)
         connections = connect(self.name, settings, declared) if connections is None else connections
         try:
+            if consume or not relays:  # a relay alone runs no handler
+                check_store(connections.store, settings.store, declared)
             await connections.store.open()
             runtime = Runtime(
                 self.name,

@@ -53,12 +53,28 @@ class Secret:
             raise SettingsError(
                 f"secret: {self.name} cannot be read ({fault.strerror}); check the path"
             ) from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"secret: {self.name} is not UTF-8 text; check what is in it") from None
 
 
 def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
     if isinstance(default, dict):
         return field(default_factory=dict, metadata={"text": text, "default": default})
     return field(default=default, repr=not secret, metadata={"text": text, "default": default})
+
+
+_DAY = 86_400
+_BOUNDS: Mapping[str, tuple[int, int]] = {
+    "processes": (1, 1_000),
+    "slots": (1, 100_000),
+    "in_hand": (1, 1_000_000),
+    "worker_ttl": (1, _DAY),
+    "grace": (0, _DAY),
+    "loop_limit": (1, _DAY),
+    "unfinished_limit": (0, 365 * _DAY),
+    "health_port": (0, 65_535),
+}
+"""The least and the most of every number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +140,14 @@ class Settings:
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("processes", 1),
-            ("slots", 1),
-            ("in_hand", 1),
-            ("worker_ttl", 1),
-            ("grace", 0),
-            ("loop_limit", 1),
-            ("unfinished_limit", 0),
-            ("health_port", 0),
-        ):
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} = {getattr(self, name)!r}: must be {least} or more")
-        if self.health_port > 65_535:
-            raise SettingsError(f"health_port = {self.health_port}: there is no port above 65535")
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:  # not a number is in no range
+                raise SettingsError(f"{name} = {value!r}: must be from {least:,} to {most:,}")
+        for name in ("consumer_group", "instance"):
+            value = getattr(self, name)
+            if value is not None and not value.strip():
+                raise SettingsError(f"{name} = {value!r}: must not be empty; leave it out for the default")
         first_position(self.first_position)
         if self.log not in {"auto", "human", "json"}:
             raise SettingsError(f"log = {self.log!r}: must be auto, human or json")
@@ -179,11 +189,13 @@ def _from_file(file: str | Path | None) -> dict[str, Any]:
     if file is None and not path.exists():
         return {}
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("consumer", {})
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8")).get("consumer", {})
     except OSError as fault:
         raise SettingsError(f"{path}: cannot be read ({fault.strerror}); check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise SettingsError(f"{path}: is not TOML: {fault}") from None
+    if not isinstance(table, dict):
+        raise SettingsError(f"{path}: consumer = {table!r}: a table is expected; write [consumer]")
     for name in table:
         if name not in _FIELDS:
             raise SettingsError(f"{path}: [consumer] {name}: {_unknown(name)}")
@@ -216,17 +228,26 @@ def _checked(name: str, value: Any) -> Any:
     try:
         if isinstance(default, bool) or default is None or isinstance(default, str):
             return value.read() if isinstance(value, Secret) else str(value)
-        if isinstance(default, int):
-            return int(value)
-        if isinstance(default, float):
-            return float(value)
+        if isinstance(default, int | float):
+            return _number(value, whole=isinstance(default, int))
     except (TypeError, ValueError):
-        raise SettingsError(f"{name} = {value!r}: a number is expected") from None
+        kind = "whole number" if isinstance(default, int) else "number"
+        raise SettingsError(f"{name} = {value!r}: a {kind} is expected") from None
     if not isinstance(value, Mapping):
         raise SettingsError(f"{name} = {value!r}: a table is expected")
-    if name == "concurrency" and not all(type(most) is int for most in value.values()):
-        raise SettingsError(f"{name} = {dict(value)!r}: whole numbers are expected")
+    numbers = name == "concurrency"
+    for inner, entry in value.items():
+        if type(entry) is not (int if numbers else str):
+            what = "a whole number is" if numbers else "the URL of a broker, or 'embedded:', is"
+            hint = f'; a name with dots is quoted: "{inner}.…" = …' if isinstance(entry, Mapping) else ""
+            raise SettingsError(f"{name}: {inner} = {entry!r}: {what} expected{hint}")
     return dict(value)
+
+
+def _number(value: Any, *, whole: bool) -> float:
+    if isinstance(value, bool) or (whole and isinstance(value, float)):
+        raise TypeError
+    return int(value) if whole else float(value)
 
 
 def first_position(text: str) -> Literal["earliest", "latest"] | float:

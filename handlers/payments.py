@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 from consumer import Context, Handlers, Key, Reject, Transactional, Tx
 from handlers.models import Order, Payment, Placed, Receipt, Settled
 
-__all__ = ["POSTGRES", "SQLITE", "handlers", "place_order", "take_payment"]
+__all__ = ["LONGEST_ORDER", "ORDERS_OWN", "POSTGRES", "SQLITE", "handlers", "place_order", "take_payment"]
+
+ORDERS_OWN = "order-"
+"""What the id of an order's payment begins with."""
+
+LONGEST_ORDER = 255 - len(ORDERS_OWN)
+"""Bytes of an order's id: its payment's id is longer, and must still be a key."""
 
 handlers = Handlers()
 
@@ -74,6 +80,8 @@ async def take_payment(payment: Payment, ctx: Context, tx: Tx) -> Receipt:
 )
 async def place_order(order: Order, ctx: Context, tx: Tx) -> Placed:
     """Write the order, and request its payment in the same commit."""
+    if len(order.order_id.encode()) > LONGEST_ORDER:
+        raise Reject(f"order_id: {len(order.order_id.encode())} bytes; at most {LONGEST_ORDER} are allowed")
     tx.write(
         "insert into orders (tenant, order_id, account, amount) values ($1, $2, $3, $4)",
         ctx.tenant,
@@ -81,7 +89,7 @@ async def place_order(order: Order, ctx: Context, tx: Tx) -> Placed:
         order.account,
         order.amount,
     )
-    payment_id = f"order-{order.order_id}"
+    payment_id = ORDERS_OWN + order.order_id
     ctx.publish(
         "payments.requested",
         Payment(payment_id, order.account, order.amount, order.currency),

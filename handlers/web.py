@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 from consumer import Reject
 from consumer.http import BadRequest, Fields, Request
 from handlers.models import Account, Amount, Currency, Line, Order, Payment
+from handlers.payments import LONGEST_ORDER, ORDERS_OWN
 
 __all__ = [
     "from_standard",
@@ -21,10 +22,7 @@ __all__ = [
     "tenant",
 ]
 
-ORDERS_OWN = "order-"
 LONGEST_TENANT = 64
-LONGEST_ORDER = 255 - len(ORDERS_OWN)
-"""Characters of an order's id: its payment's id is longer, and must still be a key."""
 
 
 class NewPayment(Struct, forbid_unknown_fields=True):
@@ -63,14 +61,14 @@ class StripeEvent(Struct):
 
     id: str
     type: str
-    data: Raw
+    data: Raw = Raw(b"null")
 
 
 class StandardEvent(Struct):
     """Any event as Standard Webhooks recommends them."""
 
     type: str
-    data: Raw
+    data: Raw = Raw(b"null")
 
 
 def tenant(request: Request) -> str:
@@ -91,7 +89,7 @@ def new_payment(body: NewPayment, request: Request) -> Payment:
 
 def new_order(body: NewOrder, request: Request) -> Order:
     """Translate `POST /orders`."""
-    if len(request.key) > LONGEST_ORDER:
+    if len(request.key) > LONGEST_ORDER:  # a key is ASCII
         raise BadRequest(f"an order's key has at most {LONGEST_ORDER} characters", code="key-malformed")
     return Order(request.key, body.account, body.amount, body.currency, body.lines)
 

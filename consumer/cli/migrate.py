@@ -13,6 +13,7 @@ from consumer.cli.options import connection_options, one_shot_settings
 from consumer.errors import SettingsError
 from consumer.settings import redacted
 from consumer.stores import RaisesTokens, open_store
+from consumer.worker.wiring import check_store
 
 __all__ = ["migrate", "migrated"]
 
@@ -72,12 +73,13 @@ async def migrated(app: App, url: str, *, dry_run: bool = False) -> tuple[list[s
         dry_run: change nothing.
 
     Raises:
-        SettingsError: the store refuses; the text says what.
+        SettingsError: the store refuses, or cannot keep what a handler promises; the text says what.
         StoreUnavailable: nobody answers.
     """
     store = open_store(url, app.name)
     own = app.own_schema(store.capabilities.dialect)
     try:
+        check_store(store, url, app.handlers.declared)
         return await store.migrate(own, dry_run=dry_run), len(own)
     finally:
         await store.close()

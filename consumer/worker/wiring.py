@@ -18,7 +18,7 @@ from consumer.path.parts import Observer, Parts, Work
 from consumer.ports.store import Store
 from consumer.ports.tracing import Tracing, Untraced
 from consumer.ports.transport import Clock
-from consumer.settings import Settings
+from consumer.settings import Settings, redacted
 from consumer.worker.caution import Caution
 from consumer.worker.connect import Connections
 from consumer.worker.figures import Figures
@@ -74,6 +74,7 @@ def check_store(store: Store, url: str, handlers: Sequence[Handler]) -> None:
     Raises:
         SettingsError: names the handler and the mend (exit code 78).
     """
+    url = redacted(url)
     for handler in handlers:
         if handler.ordered and not store.capabilities.lanes:
             raise SettingsError(
@@ -204,8 +205,6 @@ class Runtime:
 
     async def open(self) -> None:
         """Make the worker row, open the resources, adopt what the dead left. Nothing is consumed yet."""
-        if not self._relays_only:
-            check_store(self.store, self._settings.store, self._handlers)
         self.parts.worker = await self.store.workers.open(self._settings.worker_ttl, _about())
         if self._pulse is not None:
             self._pulse.bind(self.parts.worker)
@@ -306,7 +305,16 @@ class Runtime:
     @property
     def ready(self) -> bool:
         """Whether this process can take work now."""
-        return not self._closing and self._permitted() and self.slots.stuck < self._settings.slots
+        return not (self._closing or self.store_away or self.slots.stuck >= self._settings.slots)
+
+    @property
+    def store_away(self) -> str | None:
+        """Why the store need not be asked for a caller who waits; `None`: it answers, as far as is known here."""
+        if not self._permitted():
+            return "its sign of life is not renewed: the store does not answer, or the event loop is held"
+        if self.parts.away.known:
+            return f"the store has not answered for {self.parts.away.seconds:.0f} s"
+        return None
 
     @property
     def rebalances(self) -> int:
@@ -324,10 +332,8 @@ class Runtime:
         found = []
         if self._closing:
             found.append("it is ending")
-        elif not self._permitted():
-            found.append(
-                "its sign of life is not renewed: the store does not answer, or the event loop is held"
-            )
+        elif (away := self.store_away) is not None:
+            found.append(away)
         if self.slots.stuck >= self._settings.slots:
             found.append("handlers that ignore their cancellation hold every slot")
         source = measured_of(self._source)
@@ -434,7 +440,7 @@ class Runtime:
         try:
             self.parts.worker = await self.store.workers.open(self._settings.worker_ttl, _about())
         except StoreUnavailable as fault:
-            _log.warning("no new worker yet: %s", fault)
+            self.parts.away.refused(fault)
             return
         pulse.bind(self.parts.worker)
         _log.warning("this process goes on as worker %d", self.parts.worker)

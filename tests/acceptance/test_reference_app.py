@@ -127,6 +127,17 @@ async def test_an_order_requests_its_payment(world: World) -> None:
     await come_to(world, "orders.placed", "o-1", "done", "dead")
 
 
+async def test_an_order_whose_payment_could_have_no_key_is_refused_whole(world: World) -> None:
+    longest = "ä" * 124 + "x"
+    order = {"account": "bob", "amount": 99, "currency": "EUR", "lines": []}
+    await world.send("orders.placed", [order | {"order_id": longest}, order | {"order_id": longest + "y"}])
+    await come_to(world, "payments.settled", f"order-{longest}", "done")
+    await come_to(world, "orders.placed", longest, "done", "dead")
+    assert await world.query("select count(*) from orders where account = 'bob' and order_id like 'ä%'") == [
+        (1,)
+    ]
+
+
 async def test_an_order_keeps_its_tenant(world: World) -> None:
     order = {"order_id": "o-2", "account": "bob", "amount": 99, "currency": "EUR", "lines": []}
     await world.send("orders.placed", [order], tenant="acme")

@@ -83,6 +83,8 @@ UNKNOWN = [
     (STRIPE, as_bytes({"id": "evt_1", "type": "x", "data": {"object": {"amount": -1}}})),
     (STANDARD, as_bytes(requested() | {"type": "payments.refunded"})),
     (STANDARD, as_bytes({"type": "x", "data": None})),
+    (STRIPE, as_bytes({"id": "evt_thin", "type": "v2.core.event_destination.ping"})),
+    (STANDARD, as_bytes({"type": "x"})),
 ]
 
 
@@ -92,7 +94,7 @@ async def test_unknown_types_are_acknowledged_and_counted(site):
         assert (await hook(site, path, body, sign(body))).status_code == 200
     assert await site.entries() == []
     results = site.running.desk.results
-    assert (results["stripe", "ignored"], results["standard", "ignored"]) == (2, 2)
+    assert (results["stripe", "ignored"], results["standard", "ignored"]) == (3, 3)
 
 
 UNREADABLE = {

@@ -169,6 +169,16 @@ def test_a_password_is_never_shown():
         assert "hunter2" not in done.output + done.stderr
 
 
+@pytest.mark.parametrize("verb", ["run", "ingest", "migrate", "check"])
+def test_a_store_that_cannot_keep_a_promise_is_refused_before_it_is_asked_for(verb):
+    """Nobody listens at that port: were it connected to first, the refusal would never come."""
+    done = run(verb, "cli_shop:app", "--store", "redis://:hunter2@127.0.0.1:1/0")
+    assert done.exit_code == Code.CONFIGURATION
+    assert "payments is Transactional" in done.output + done.stderr
+    assert "has no transactions; use postgresql:// or sqlite://" in done.output + done.stderr
+    assert "hunter2" not in done.output + done.stderr
+
+
 def test_explain_is_generated_from_the_table_of_modes():
     done = run("explain", "cli_shop:app", "--store", "memory:")
     assert done.exit_code == Code.OK
