@@ -13,6 +13,7 @@ from consumer.declare.resources import ProcessResources
 from consumer.entry import Landed, Landing, Settle, State, Won
 from consumer.errors import SettingsError
 from consumer.message import Delivery, Envelope
+from consumer.path.away import Away
 from consumer.path.routing import Router
 from consumer.path.timer import Timer
 from consumer.ports.arrivals import Arrivals
@@ -125,6 +126,7 @@ class Parts:
         owed: settles of direct calls that the store has not taken yet, by identity: their keys have run, so their claims
             must be settled, and never be released as if nobody had started them.
         timer: their time-outs.
+        away: whether the store answers, as the parts of this process have noticed.
         tracing: draws what goes on, where the process traces.
     """
 
@@ -141,6 +143,7 @@ class Parts:
     calls: set[asyncio.Task[Any]] = field(default_factory=set)
     owed: dict[bytes, Settle] = field(default_factory=dict)
     timer: Timer = field(default_factory=Timer)
+    away: Away = field(default_factory=Away)
     tracing: Tracing = field(default_factory=Untraced)
 
     def stop(self, task: asyncio.Task[Any]) -> None:

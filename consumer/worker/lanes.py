@@ -7,7 +7,6 @@ group size allows; the size grows while groups succeed and is halved where they 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -24,8 +23,6 @@ from consumer.worker.inhand import InHand
 from consumer.worker.watch import Abandoned, watched
 
 __all__ = ["Lanes", "order_of"]
-
-_log = logging.getLogger("consumer.lanes")
 
 FIRST_SIZE = 50
 LARGEST_SIZE = 500
@@ -152,7 +149,7 @@ class Lanes:
                     lane.due = False
                     await self._due(lane)
             except StoreUnavailable as fault:
-                _log.warning("the store does not answer, nothing starts: %s", fault)
+                self._parts.away.refused(fault)
                 lane.due = True
                 await asyncio.sleep(PAUSE)
             finally:
@@ -212,6 +209,7 @@ class Lanes:
         except Abandoned as given_up:
             await count_abandoned(self._parts, given_up.attempt)
             return True
+        self._parts.away.answered()
         if not careful and endings:
             self._resize(lane, handler, len(endings), endings)
         if self._parts.router.landed != routed:

@@ -72,7 +72,7 @@ class Pulse:
 
     async def _beat(self) -> None:
         store = self._connect()
-        opened = False
+        opened, refused = False, False
         while not self._stop.is_set():
             worker = self._worker
             # half a time-to-live: a blocked loop is noticed by others before its claims look alive for ever
@@ -84,12 +84,15 @@ class Pulse:
                         opened = True
                     if await store.workers.beat(worker):
                         self._last = asked
+                        refused = False
                     elif worker == self._worker:
                         self._lost = True
                         _log.error(
                             "worker %d was closed by another process: its sign of life came too late", worker
                         )
                 except ConsumerError as fault:
-                    _log.warning("no beat: %s", fault)
+                    # Its first refusal says something; how long it lasts is said by those who ask more often.
+                    _log.log(logging.DEBUG if refused else logging.WARNING, "no beat: %s", fault)
+                    refused = True
             await asyncio.to_thread(self._stop.wait, self.interval)
         await store.close()

@@ -64,8 +64,12 @@ class Relay:
                 self.broker_away = False
                 if taken < BATCH and not self.stopping:
                     await self._woken()
-            except (BrokerUnavailable, StoreUnavailable) as fault:
-                self.broker_away = isinstance(fault, BrokerUnavailable)
+            except StoreUnavailable as fault:
+                self.broker_away = False
+                self._parts.away.refused(fault)
+                await asyncio.sleep(PAUSE)
+            except BrokerUnavailable as fault:
+                self.broker_away = True
                 _log.warning("outgoing messages wait in the outbox: %s", fault)
                 await asyncio.sleep(PAUSE)
 

@@ -162,7 +162,7 @@ class Slots:
             try:
                 busy = await self._turn()
             except StoreUnavailable as fault:
-                _log.warning("the store does not answer, nothing starts: %s", fault)
+                self._parts.away.refused(fault)
                 self._due = True
                 await asyncio.sleep(PAUSE)
                 continue
@@ -190,6 +190,7 @@ class Slots:
         finished, wanted, claims = self._unanswered
         routed = self._parts.router.landed
         turned = await turn_over(self._parts, finished, wanted, claims)
+        self._parts.away.answered()
         self._unanswered = None
         for done, ending in zip(finished, turned.settled, strict=True):
             slot = self._slots.get(_name(done))
@@ -271,6 +272,7 @@ class Slots:
         try:
             for names, limit in self._shares(running, free):
                 taken = await self._parts.arrivals.due(self._parts.worker, names, limit)
+                self._parts.away.answered()
                 self._start([begun for entry in taken if (begun := await self._begin(entry)) is not None])
                 any_taken = any_taken or bool(taken)
                 self._due = self._due or len(taken) >= limit

@@ -24,6 +24,8 @@ ADOPT_BATCH = 500
 PURGE_BATCH = 5_000
 PURGE_EVERY = 60.0
 COMPARE_EVERY = 10.0
+AGAIN = 1.0
+"""Seconds until a sweep that the store has refused is tried again."""
 
 
 class Sweep:
@@ -75,8 +77,12 @@ class Sweep:
         while True:
             try:
                 await self.once()
+                self._parts.away.answered()
             except StoreUnavailable as fault:
-                _log.warning("the store does not answer: %s", fault)
+                self._parts.away.refused(fault)
+                # Where nothing runs, and so nothing asks, the sweep is who finds out that the store is back.
+                await asyncio.sleep(min(every, AGAIN))
+                continue
             except ConsumerError:
                 _log.exception("a sweep failed")
             await asyncio.sleep(every)

@@ -411,7 +411,6 @@ class Runtime:
         try:
             self.lanes.forget_queued()
             self.slots.forget_queued()
-            self.lander.forget_queued()
             async with asyncio.timeout(REVOKE_LIMIT):
                 await self.lanes.idle()
                 await self.slots.idle()
@@ -419,7 +418,6 @@ class Runtime:
             _log.warning("handlers run on through the rebalance; the next owner asks about their keys")
         finally:
             self.lanes.forget_queued()
-            self.lander.forget_queued()
             self.lanes.paused = self.slots.paused = False
 
     async def _tick(self) -> None:
