@@ -16,14 +16,14 @@ _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "
 def refused(error: BaseException, *, authorities: str, own: str) -> str | None:
     """Return why TLS can never be had like this; `None`: it is no matter of TLS, or one that time may mend.
 
-    Drivers wrap OpenSSL's error and keep its text only, so the text decides.
+    Some drivers wrap OpenSSL's error and keep its text only, so the text decides, or its cause's.
 
     Args:
         error: as the driver raised it.
         authorities: the parameter of the URL that names who signs the server's certificate.
         own: the parameter that names our own certificate.
     """
-    found = _OPENSSL.search(" ".join(str(error).split()))
+    found = _OPENSSL.search(" ".join(f"{error} {error.__cause__ or ''}".split()))
     if found is None:
         return None
     code, words = found[1], found[2].strip()
@@ -32,7 +32,8 @@ def refused(error: BaseException, *, authorities: str, own: str) -> str | None:
     if "_ALERT_" in code and ("CERTIFICATE" in code or code.endswith("_UNKNOWN_CA")):
         return f"the server does not accept our certificate ({words}); check {own}"
     if "_ALERT_" in code and code.endswith(("_PROTOCOL_VERSION", "_HANDSHAKE_FAILURE")):
-        return f"the server and this machine have no version or cipher of TLS in common ({words})"
+        # Until TLS 1.2 this is also how a server asks for a certificate.
+        return f"the server breaks off ({words}): no version or cipher in common, or it wants {own}"
     if code in _NO_TLS:
         return "the server does not speak TLS on this port"
     return None

@@ -78,6 +78,9 @@ def encrypted(request: pytest.FixtureRequest) -> Iterator[Encrypted]:
         "--tls-auth-clients",
         "yes" if request.param else "no",
     ]
+    if request.param:
+        # TLS 1.3 refuses a client after its first command: then its reason and the end race each other.
+        command += ["--tls-protocols", "TLSv1.2"]
     server = LocalProcess(
         "a Redis with TLS", command, folder, lambda: answers(plain, b"PING\r\n", b"-NOAUTH")
     )
@@ -120,8 +123,9 @@ async def test_a_server_that_asks_for_our_certificate(encrypted: Encrypted) -> N
     if not encrypted.mutual:
         await opened(encrypted.url("ssl_ca_certs=ca.pem", *STRANGER))  # it does not ask
         return
-    for own in ((), STRANGER):
-        assert "does not accept our certificate" in await refusal(encrypted.url("ssl_ca_certs=ca.pem", *own))
+    assert "or it wants ssl_certfile" in await refusal(encrypted.url("ssl_ca_certs=ca.pem"))
+    said = await refusal(encrypted.url("ssl_ca_certs=ca.pem", *STRANGER))
+    assert "does not accept our certificate" in said
 
 
 @pytest.mark.parametrize(

@@ -230,3 +230,14 @@ def test_a_line_that_repeats_is_written_once_in_a_while_with_their_number():
 def test_a_traceback_is_always_written():
     calm = Calm(30, lambda: 0.0)
     assert all(calm.filter(record("unexpected", error=True)) for _ in range(3))
+
+
+# --- a source that is not started, or stopped -------------------------------------------------------------------------
+
+
+async def test_whoever_polls_a_source_that_is_not_running_does_not_spin():
+    loop, idle = asyncio.get_running_loop(), KafkaSource("127.0.0.1:1", "group")
+    began = loop.time()
+    assert [await idle.poll(10, 0.05) for _ in range(3)] == [[], [], []]
+    assert loop.time() - began >= 0.14
+    await idle.stop()  # of what never started: nothing

@@ -19,6 +19,7 @@ from consumer.tls import refused, unreadable
         ("[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)", "check mine"),
         ("[SSL: SSLV3_ALERT_BAD_CERTIFICATE] sslv3 alert bad certificate (_ssl.c:2580)", "check mine"),
         ("[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version (_ssl.c:1006)", "in common"),
+        ("[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure (_ssl.c:1006)", "or it wants mine"),
         ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", "does not speak TLS"),
         ("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol (_ssl.c:1006)", None),
         ("[SSL: TLSV1_ALERT_INTERNAL_ERROR] tlsv1 alert internal error (_ssl.c:1006)", None),
@@ -33,6 +34,12 @@ def test_what_a_refusal_says(text: str, says: str | None) -> None:
         assert found is not None
         assert says in found
         assert "_ssl.c" not in found
+
+
+def test_a_driver_may_hide_it_in_the_cause() -> None:
+    hidden = ConnectionError("connection was closed in the middle of operation")
+    hidden.__cause__ = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)")
+    assert "check mine" in (refused(hidden, authorities="ca", own="mine") or "")
 
 
 def test_files_are_tried_before_a_driver_speaks_of_a_server_that_is_away(tmp_path: Path) -> None:

@@ -64,9 +64,12 @@ async def _answers_encrypted(host: str, port: int) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with contextlib.suppress(OSError, ValueError):
+    try:
         async with asyncio.timeout(_PATIENCE):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
-            writer.transport.abort()
-            return True
-    return False
+    except ssl.SSLError as fault:
+        return "_ALERT_" in (fault.reason or "")  # an alert is TLS too: it wants a certificate, say
+    except (OSError, ValueError):
+        return False
+    writer.transport.abort()
+    return True
