@@ -125,7 +125,7 @@ class Settings:
     kafka_certfile: str | None = _setting(None, "PEM of our own certificate, where Kafka asks for one")
     kafka_keyfile: str | None = _setting(None, "PEM of its key; default: in the same file")
     health_port: int = _setting(
-        0, "port of /livez, /readyz, /startupz and /metrics of a worker or relay; 0: nothing is served"
+        0, "port of /livez, /readyz, /startupz and /metrics, of a thread of their own; 0: nothing is served"
     )
     health_host: str = _setting("127.0.0.1", "address of the health port; 0.0.0.0 in a container")
     loop_limit: float = _setting(

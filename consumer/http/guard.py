@@ -25,6 +25,9 @@ WRITE_TIME = 30.0
 """Seconds for which a client may read nothing of a response that does not fit into the socket's buffers."""
 
 MOST_CONNECTIONS = 1_000
+IDLE = 1.0
+"""Seconds for which a connection must have asked nothing before a new one may take its place."""
+
 LINGER = 1.0
 """Seconds for which a refused connection is read and its bytes thrown away, so that the client can read the refusal."""
 
@@ -33,7 +36,8 @@ class Limits(msgspec.Struct, frozen=True):
     """Of one server.
 
     Attributes:
-        connections: open at once; more are told 503.
+        connections: open at once. A further one takes the place of the oldest that asks nothing; where all do, it is told 503.
+        idle: see `IDLE`.
         head_time: see `HEAD_TIME`.
         head_bytes: of the request line and the header fields together.
         body_time: see `body.BODY_TIME`; counted where the body is read.
@@ -45,6 +49,7 @@ class Limits(msgspec.Struct, frozen=True):
     head_bytes: int = LONGEST_HEAD
     body_time: float = BODY_TIME
     write_time: float = WRITE_TIME
+    idle: float = IDLE
 
 
 class Guarded:
@@ -56,11 +61,21 @@ class Guarded:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.open: set[Guard] = set()
+        self.open: dict[Guard, None] = {}
 
     def guard(self, inner: Any, reading_head: Any) -> Guard:
         """Return a protocol that stands before `inner`; `reading_head` says whether that waits for the end of a head."""
         return Guard(inner, reading_head, self)
+
+    def make_room(self) -> bool:
+        """Say whether one more connection may open; at the limit the oldest that asks nothing is closed for it.
+
+        Else a thousand sockets that somebody opens and leaves alone would keep everybody out.
+        """
+        if len(self.open) < self.limits.connections:
+            return True
+        since = asyncio.get_running_loop().time() - self.limits.idle
+        return any(guard.give_way(since) for guard in self.open)
 
 
 class Guard(asyncio.Protocol):
@@ -80,16 +95,18 @@ class Guard(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._head = 0
+        self._asked_at = 0.0
         self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream's transport is one
         self._transport = transport
-        if len(self._all.open) >= self._all.limits.connections:
+        if not self._all.make_room():
             self._refuse(problem("overloaded"))
             return
-        self._all.open.add(self)
+        self._asked_at = asyncio.get_running_loop().time()
+        self._all.open[self] = None
         self._inner.connection_made(transport)
         self._arm()
 
@@ -105,6 +122,7 @@ class Guard(asyncio.Protocol):
             self._transport.close()
             return
         if not (within and self._reading_head()):
+            self._asked_at = asyncio.get_running_loop().time()
             self._disarm()
             return
         self._head += len(data)
@@ -126,7 +144,7 @@ class Guard(asyncio.Protocol):
         self._disarm()
         self._written()
         if self in self._all.open:
-            self._all.open.discard(self)
+            del self._all.open[self]
             self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -141,6 +159,21 @@ class Guard(asyncio.Protocol):
         self._written()
         if self in self._all.open:
             self._inner.resume_writing()
+
+    def give_way(self, since: float) -> bool:
+        """Close this connection where it has asked nothing since then, by the loop's clock; say whether it is closed.
+
+        Not while a response waits for its reader: that would not be closed at once, and would be cut off.
+        """
+        transport = self._transport
+        if self._refused or transport is None or self._asked_at > since or not self._reading_head():
+            return False
+        if transport.get_write_buffer_size():
+            return False
+        self._refused = True  # one place is given once
+        self._disarm()
+        transport.close()
+        return True
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._all.limits.head_time, self._late)

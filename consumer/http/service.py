@@ -143,6 +143,12 @@ class Service:
             self._asked_at = now
         return self._answers
 
+    async def unready(self) -> list[str]:
+        """Why requests cannot be taken now, for `Told`; empty where they can."""
+        if await self.ready():
+            return []
+        return ["requests cannot be taken: the store does not answer, or there is too much to do"]
+
     async def _lead(self, tried: asyncio.Event) -> None:
         """Live in one task: resources must be closed by the task that has opened them."""
         pause = FIRST_PAUSE
@@ -202,11 +208,7 @@ class Service:
     def _asked(self, told: Told) -> list[Way]:
         async def health(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - see ASGI
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            reasons = []
-            if path == "/readyz" and not await self.ready():
-                reasons.append(
-                    "requests cannot be taken: the store does not answer, or there is too much to do"
-                )
+            reasons = await self.unready() if path == "/readyz" else []
             status, kind, body = told(path, reasons)
             headers = ((b"content-type", kind.encode()), (b"cache-control", b"no-store"))
             await Answer(status, body, headers).send(send)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from consumer.http.guard import MOST_CONNECTIONS
 from tests.acceptance.conftest import POSTGRES, SQLITE
 from tests.acceptance.ingesting import STANDARD, STRIPE, Ingest, ask, pay, payment
 from tests.acceptance.looks import ledger
@@ -25,6 +26,12 @@ pytestmark = pytest.mark.timeout(120)
 both = pytest.mark.parametrize("empty_world", [SQLITE, POSTGRES], indirect=True)
 on_sqlite = pytest.mark.parametrize("empty_world", [SQLITE], indirect=True)
 on_postgres = pytest.mark.parametrize("empty_world", [POSTGRES], indirect=True)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        return int(free.getsockname()[1])
 
 
 async def exited(ingest: Ingest, seconds: float) -> int:
@@ -75,6 +82,32 @@ def test_a_port_that_is_taken_and_a_host_that_is_none(empty_world: World) -> Non
 
 
 @on_sqlite
+async def test_sockets_that_somebody_leaves_open_neither_end_the_process_nor_keep_payments_out(
+    empty_world: World,
+) -> None:
+    """The health port answers whatever clients hold open, and an idle socket gives its place to who asks something."""
+    health = free_port()
+    with Ingest(empty_world.shop, "--port", "0", "--health-port", str(health)).await_ready() as ingest:
+        idle = [socket.create_connection((HOST, ingest.port)) for _ in range(MOST_CONNECTIONS)]
+        try:
+            for path in ("/livez", "/readyz", "/startupz", "/metrics"):
+                assert (await ask(health, path)).status == 200, path
+
+            async def paid() -> bool:
+                try:
+                    return (await pay(ingest.port, "p-1")).status == 201
+                except ConnectionError:  # refused, and closed before it was sent
+                    return False
+
+            await until(paid, 10, lambda: ingest.log)
+            assert (await ask(ingest.port, "/livez")).status == 200
+        finally:
+            for each in idle:
+                each.close()
+        assert await asyncio.to_thread(ingest.terminate) == 0, ingest.log
+
+
+@on_sqlite
 async def test_ipv6(empty_world: World) -> None:
     with Ingest(empty_world.shop, "--host", "::1", "--port", "0").await_ready() as ingest:
         assert "http://[::1]:" in ingest.ready
@@ -84,9 +117,7 @@ async def test_ipv6(empty_world: World) -> None:
 @on_postgres
 async def test_a_worker_that_serves_http_too(empty_world: World) -> None:
     """`run --ingest`: the endpoint's row, and its outgoing message handled by the same process."""
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with Ingest(empty_world.shop, "--ingest", f"{HOST}:{port}", verb="run").await_ready() as worker:
         assert (await ask(port, "/readyz")).status == 200
         assert (await pay(port, "p-1")).status == 201
@@ -194,9 +225,7 @@ async def test_the_store_goes_away_and_comes_back(empty_world: World, postgres: 
 
 @on_postgres
 async def test_the_store_is_away_at_the_start(empty_world: World, postgres: Postgres) -> None:
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
+    port = free_port()
     await asyncio.to_thread(postgres.stop)
     with Ingest(empty_world.shop, "--port", str(port)) as ingest:
 

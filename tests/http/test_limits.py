@@ -198,7 +198,7 @@ async def test_an_unread_body_ends_the_connection() -> None:
 
 
 async def test_connections_over_the_limit_are_told_to_come_back() -> None:
-    async with serving(Echo(), Limits(connections=2)) as port, connected(HOST, port) as one:
+    async with serving(Echo(), Limits(connections=2, idle=60)) as port, connected(HOST, port) as one:
         async with connected(HOST, port) as two:
             for wire in (one, two):
                 wire.send(post(b"abc"))
@@ -216,6 +216,39 @@ async def test_connections_over_the_limit_are_told_to_come_back() -> None:
                 again.send(post(b"abc"))
                 statuses.append((await again.reply()).status)
         assert set(statuses) <= {200, 503}
+
+
+async def test_at_the_limit_the_oldest_that_asks_nothing_gives_way() -> None:
+    """Sockets that somebody leaves open keep nobody out; a request under way is never cut off for another."""
+    echo = Echo()
+    async with (
+        serving(echo, Limits(connections=3, idle=0)) as port,
+        connected(HOST, port) as busy,
+        connected(HOST, port) as silent,
+        connected(HOST, port) as half,
+    ):
+        busy.send(post(b"slow", path=b"/slow"))
+        await echo.begun.wait()
+        half.send(b"POST / HTTP/1.1\r\nHost:")
+        for wire in (silent, half):
+            async with connected(HOST, port) as fresh:
+                fresh.send(post(b"abc", b"Connection: close"))
+                assert (await fresh.reply()).status == 200
+                assert await wire.closed() == b""
+                assert await fresh.closed() == b""
+        echo.go.set()
+        assert (await busy.reply()).body == b"slow"
+
+
+async def test_where_every_connection_asks_something_nobody_gives_way() -> None:
+    echo = Echo()
+    async with serving(echo, Limits(connections=1, idle=0)) as port, connected(HOST, port) as busy:
+        busy.send(post(b"slow", path=b"/slow"))
+        await echo.begun.wait()
+        async with connected(HOST, port) as more:
+            await refused(more, 503, "overloaded")
+        echo.go.set()
+        assert (await busy.reply()).body == b"slow"
 
 
 async def test_a_client_that_does_not_read_is_given_up() -> None:
