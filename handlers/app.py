@@ -12,9 +12,23 @@ app = App("shop", payments.handlers, notify.handlers)
 app.schema(postgres=payments.POSTGRES, sqlite=payments.SQLITE)
 
 app.endpoint(
-    "POST", "/payments", payments.take_payment, translate=web.new_payment, tenant=web.tenant, status=201
+    "POST",
+    "/payments",
+    payments.take_payment,
+    translate=web.new_payment,
+    tenant=web.tenant,
+    status=201,
+    headers=["X-Tenant"],
 )
-app.endpoint("POST", "/orders", payments.place_order, translate=web.new_order, tenant=web.tenant, status=201)
+app.endpoint(
+    "POST",
+    "/orders",
+    payments.place_order,
+    translate=web.new_order,
+    tenant=web.tenant,
+    status=201,
+    headers=["X-Tenant"],
+)
 app.route("GET", "/payments/{payment_id:path}", web.show_payment)
 
 app.webhook(

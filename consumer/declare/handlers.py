@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar, Unpack
 
 from consumer.declare.building import build
@@ -96,6 +96,7 @@ class Handlers:
         translate: Callable[..., Any] | None = None,
         status: int = 200,
         wait: float = 0,
+        headers: Sequence[str] = (),
     ) -> None:
         """Declare an HTTP endpoint as a way into a handler: its result is the response, stored and replayed.
 
@@ -110,6 +111,7 @@ class Handlers:
                 body is the payload, and its key must be the one in the header.
             status: of the response that has a result.
             wait: seconds that a request waits for a key that is being worked on, before it is told 409.
+            headers: names of the header fields that `tenant` and `translate` read, for `/openapi.json`; each is optional there.
 
         Raises:
             RegistrationError: something is wrong; the text says where, what, and the mend.
@@ -124,6 +126,7 @@ class Handlers:
                 tenant,
                 status,
                 wait,
+                (headers,) if isinstance(headers, str) else tuple(headers),
             )
         )
         self._refuse_taken(made.method, path, found.where)

@@ -148,6 +148,7 @@ class Endpoint:
     tenant: Tenant
     status: int
     wait: float
+    headers: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -16,6 +16,7 @@ __all__ = ["Documents", "documented"]
 _ANSWERED = (
     "key-missing",
     "key-malformed",
+    "invalid-request",
     "invalid-tenant",
     "unauthenticated",
     "body-timeout",

@@ -18,6 +18,7 @@ __all__ = ["document", "idempotent"]
 _ANSWERS: Sequence[str] = (
     "key-missing",
     "key-malformed",
+    "invalid-request",
     "invalid-tenant",
     "invalid-body",
     "unauthenticated",
@@ -39,9 +40,12 @@ _KEY = {
     "name": HEADER,
     "in": "header",
     "required": True,
-    "description": "Names this operation: the same value again is the same operation. 1 to 255 visible ASCII characters, "
-    "quoted (RFC 8941) or bare.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 257},
+    "description": "Names this operation: the same value again is the same operation. A String of RFC 8941 (printable ASCII, "
+    "spaces too, in quotation marks; a quotation mark or backslash in it has a backslash before it), or the same value bare, "
+    "where it is visible ASCII without comma, semicolon and quotation mark. 1 to 255 characters without quotation marks and "
+    "escapes; parameters after it mean nothing.",
+    # No maxLength: escapes and parameters are not counted.
+    "schema": {"type": "string", "minLength": 1},
     "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
 }
 
@@ -137,10 +141,14 @@ def _operation(endpoint: Endpoint, schema_of: Mapping[int, Any]) -> dict[str, An
     return {
         "operationId": f"{endpoint.method.lower()}_{re.sub('[^a-z0-9]+', '_', endpoint.path.lower()).strip('_')}",
         "summary": (inspect.getdoc(function) or endpoint.handler.name).splitlines()[0],
-        "parameters": [_KEY, *_path_parameters(endpoint.path)],
+        "parameters": [_KEY, *_header_parameters(endpoint.headers), *_path_parameters(endpoint.path)],
         "requestBody": {"required": True, "content": {media: {"schema": schema_of.get(id(body), {})}}},
         "responses": {str(endpoint.status): answer, **_problems()},
     }
+
+
+def _header_parameters(names: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "header", "required": False, "schema": {"type": "string"}} for name in names]
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

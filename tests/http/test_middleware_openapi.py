@@ -53,6 +53,7 @@ def test_it_shows_the_replay_and_the_problems_and_leaves_what_the_application_sa
     for code in ("in-progress", "outcome-unknown", "response-not-stored", "key-expired"):
         assert f"`{code}`: {PROBLEMS[code].title}." in responses["409"]["description"]
     assert responses["409"]["content"]["application/problem+json"]
+    assert f"`invalid-request`: {PROBLEMS['invalid-request'].title}." in responses["400"]["description"]
 
 
 def test_it_is_made_once_and_the_applications_own_is_left_alone():

@@ -41,8 +41,8 @@ def test_both_operations_are_described_with_header_replay_and_every_problem():
     for path in found["paths"].values():
         assert list(path) == ["post"]
         operation = path["post"]
-        [key] = operation["parameters"]
-        assert (key["name"], key["in"], key["required"]) == ("Idempotency-Key", "header", True)
+        parameters = [(each["name"], each["in"], each["required"]) for each in operation["parameters"]]
+        assert parameters == [("Idempotency-Key", "header", True), ("X-Tenant", "header", False)]
         responses = operation["responses"]
         assert set(responses) == {"201"} | PROBLEMS
         assert set(responses["201"]["headers"]) == {"Idempotent-Replayed", "Idempotency-Key-Expires"}
@@ -50,7 +50,7 @@ def test_both_operations_are_described_with_header_replay_and_every_problem():
             assert list(responses[status]["content"]) == ["application/problem+json"]
         assert "Retry-After" in responses["409"]["headers"]
         assert "Retry-After" in responses["503"]["headers"]
-    for code in ("key-missing", "key-malformed", "invalid-body"):
+    for code in ("key-missing", "key-malformed", "invalid-request", "invalid-tenant", "invalid-body"):
         assert f"`{code}`" in found["paths"]["/payments"]["post"]["responses"]["400"]["description"]
 
 
@@ -160,3 +160,19 @@ def test_no_5xx_and_no_answer_that_is_not_described(served, path, mode):
 
 def _bytes(value: str | bytes) -> bytes:
     return value.encode("latin-1") if isinstance(value, str) else value
+
+
+LONG_QUOTED = '"' + '\\"' * 254 + ' ";p=1'
+"""255 characters without its quotation marks and escapes, a space among them, and a parameter after it."""
+
+
+async def test_what_the_document_says_of_key_and_head_is_what_the_service_does(site):
+    [key, _] = described()["paths"]["/payments"]["post"]["parameters"]
+    assert len(LONG_QUOTED) > 512
+    assert "maxLength" not in key["schema"]
+    body = {"account": "a-1", "amount": 5, "currency": "EUR"}
+    taken = await site.client.post("/payments", json=body, headers={"Idempotency-Key": LONG_QUOTED})
+    assert taken.status_code == 201, taken.text
+    twice = [("Idempotency-Key", "k"), ("X-Tenant", "a"), ("X-Tenant", "b")]
+    refused = await site.client.post("/payments", json=body, headers=twice)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid-request")
