@@ -58,11 +58,13 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
         receipt: what the source needs to acknowledge this very arrival; opaque to everybody else.
         taken_at: when the broker took it, by the broker's own clock (seconds since 1970); `None` where only its producer
             says when that was.
+        unreadable: why no handler may run it, in one line: its source cannot tell what its sender meant. It is born dead.
     """
 
     message: Message
     receipt: Any = None
     taken_at: float | None = None
+    unreadable: str | None = None
 
 
 class Envelope(msgspec.Struct, gc=False):

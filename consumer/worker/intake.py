@@ -78,8 +78,10 @@ class Intake:
         self._in_hand.take(delivery, [handler.name for handler in handlers])
         unborn: list[tuple[Delivery, Landing]] = []
         for handler in handlers:
-            envelope = self._too_old(handler, delivery) or envelope_of(
-                self._parts.app, handler, delivery.message
+            envelope = (
+                _unreadable(delivery)
+                or self._too_old(handler, delivery)
+                or envelope_of(self._parts.app, handler, delivery.message)
             )
             if isinstance(envelope, Unkeyed):
                 unborn.append((delivery, born_dead(self._parts.app, handler, delivery.message, envelope)))
@@ -130,3 +132,7 @@ class Intake:
             )
             self._in_hand.permit(delivery, landing.handler)
         return []
+
+
+def _unreadable(delivery: Delivery) -> Unkeyed | None:
+    return None if delivery.unreadable is None else Unkeyed("decode", delivery.unreadable)

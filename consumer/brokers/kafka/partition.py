@@ -6,6 +6,7 @@ from collections import deque
 
 from aiokafka.structs import TopicPartition
 
+from consumer.message import Delivery
 from consumer.rules.watermark import Watermark
 
 __all__ = ["Partition", "Receipt"]
@@ -21,6 +22,7 @@ class Partition:
         committed: the offset that this object has committed, -1 before the first time.
         live: it was not given up since. An acknowledgement after that changes nothing.
         newest: the offset delivered last, -1 before the first.
+        rescued: read on a path of their own (`rescue`), and not delivered yet; they come before what is read next.
         singly: records are asked for one by one, to get at those before one that cannot be parsed.
         trouble: why it is not read now, for people; empty where nothing is wrong.
         retry_at: when to try again (monotonic seconds), where there is trouble.
@@ -35,6 +37,7 @@ class Partition:
         "epoch",
         "live",
         "newest",
+        "rescued",
         "retry_at",
         "singly",
         "tp",
@@ -49,6 +52,7 @@ class Partition:
         self.committed = -1
         self.live = True
         self.newest = -1
+        self.rescued: deque[Delivery] = deque()
         self.singly = False
         self.trouble = ""
         self.retry_at = 0.0

@@ -23,6 +23,7 @@ from consumer.brokers.kafka.connect import Consumer, is_refusal, translated
 from consumer.brokers.kafka.partition import Partition
 from consumer.brokers.kafka.position import FirstPosition, begin, recover
 from consumer.brokers.kafka.record import to_delivery
+from consumer.brokers.kafka.rescue import blames_a_name, rescue
 from consumer.errors import BrokerUnavailable
 from consumer.message import Delivery
 
@@ -128,13 +129,14 @@ class Reader:
     async def _take(self, partition: Partition, share: int, limit: int) -> int:
         """Take up to `share` records that are fetched already; return how many."""
         wanted = min(share, self._free(partition), limit - len(self._read))
-        taken = 0
+        taken = self._hand_out(partition, wanted)
         while taken < wanted and self._assignment.ready.is_set() and partition.live:
             count = 1 if partition.singly else wanted - taken
             try:
                 found = await self._consumer.getmany(partition.tp, timeout_ms=0, max_records=count)
             except Exception as error:  # noqa: BLE001 - the parser of records raises whatever their bytes make it raise
                 await self._mend(partition, error)
+                taken += self._hand_out(partition, wanted - taken)
                 break
             came = self._accept(partition, found.get(partition.tp, ()))
             taken += came
@@ -160,7 +162,8 @@ class Reader:
 
     async def _wait(self, timeout: float) -> None:
         """Wait for one record of any partition with room, or for room."""
-        partitions = self._eligible()
+        # What was rescued comes before what can be fetched.
+        partitions = [p for p in self._eligible() if not p.rescued]
         if len(partitions) < len(self._assignment.partitions):
             self._room.clear()
             if not partitions:
@@ -243,10 +246,45 @@ class Reader:
                         self._moved()
                     elif isinstance(error, KafkaError) and not isinstance(error, CorruptRecordException):
                         raise error
-                    else:
+                    elif not (blames_a_name(error) and partition.singly and await self._rescue(partition)):
                         self._set_aside(partition, error)
         except BrokerUnavailable as trouble:  # it mends itself, or the consumer is replaced
             _log.warning("%s: not read now: %s", partition, trouble)
+
+    async def _rescue(self, partition: Partition) -> bool:
+        """Read what the library cannot parse for the sake of a header's name, and the rest of its batch.
+
+        Only asked for one by one is it known that everything before it was delivered.
+
+        Returns:
+            False where it could not be had.
+        """
+        found = await rescue(self._consumer, partition)
+        if not partition.live or not self._assignment.ready.is_set():
+            return True  # not ours any more, or about to be: whoever reads it next meets it again
+        if found is None:
+            return False
+        self._consumer.seek(partition.tp, found.behind)
+        partition.rescued.extend(found.deliveries)
+        partition.trouble, partition.singly = "", False
+        for delivery in found.deliveries:
+            if delivery.unreadable:
+                _log.warning("%s: %s", delivery.message.position, delivery.unreadable)
+        return True
+
+    def _hand_out(self, partition: Partition, count: int) -> int:
+        """Deliver up to `count` of what was rescued; return how many."""
+        count = min(count, len(partition.rescued))
+        for place in range(count):
+            delivery = partition.rescued.popleft()
+            offset = delivery.receipt[1]
+            if not place:
+                partition.stamp(offset, delivery.message.timestamp or 0.0)
+            with contextlib.suppress(ValueError):  # in hand already
+                partition.watermark.delivered(offset)
+                self._read.append(delivery)
+            partition.newest = offset
+        return count
 
     def _set_aside(self, partition: Partition, error: Exception) -> None:
         """Get at what comes before bytes that cannot be parsed, then stop: going on would skip them unseen."""
