@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Self
+
+import asyncpg
+import pytest
+from msgspec import Struct
+
+from consumer import App, Key, Settings, Transactional, Tx
 from consumer.brokers.kafka import KafkaSource
+from consumer.observe.observed import Observed
+from consumer.stores import open_store
+from consumer.worker.connect import connect
 from tests.integration.kafka_tools import eventually, has_committed, member, produce
 from tests.services import Kafka
 
@@ -51,3 +66,127 @@ async def test_what_is_unfinished_at_a_revoke_is_the_next_owner_s(kafka: Kafka) 
         await second.has(6)
         assert second.offsets() == [4, 5, 6, 7, 8, 9]
     await has_committed(kafka.bootstrap, topic, {0: 4})
+
+
+# ------------------------------------------------------------------------------------- handlers that take their time
+
+
+class Payment(Struct):
+    id: str
+
+
+class Slow:
+    """A worker on a thread and an event loop of its own, so that whoever holds its loop does not hold the test's."""
+
+    def __init__(self, kafka: Kafka, topic: str, store: str, before: Callable[[str], object]) -> None:
+        self.app = App("shop")
+
+        @self.app.on(topic, key=Key.field("id"), mode=Transactional())
+        async def pay(payment: Payment, tx: Tx) -> None:
+            self.started[payment.id] += 1
+            if asyncio.iscoroutine(waiting := before(payment.id)):
+                await waiting
+            await tx.execute("insert into ledger values ($1)", payment.id)
+
+        self.started: Counter[str] = Counter()
+        self.source = KafkaSource(
+            kafka.bootstrap, topic, session_timeout=6.0, rebalance_timeout=9.0, in_hand_limit=20
+        )
+        self._settings = Settings(
+            store=store, broker=f"kafka://{kafka.bootstrap}", consumer_group=topic, grace=5
+        )
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
+
+    async def _run(self) -> None:
+        declared = self.app.handlers.declared
+        connections = connect("shop", self._settings, declared)
+        connections.source = self.source
+        observed = Observed(declared, [], self._settings)
+        with observed.served():
+            async with self.app.running(
+                self._settings, consume=True, observer=observed, connections=connections
+            ) as running:
+                observed.opened(running.runtime, running.desk)
+                await self._stopping.wait()
+
+    async def __aenter__(self) -> Self:
+        self._thread.start()
+        await eventually(lambda: self.source.assigned or not self._thread.is_alive(), "it has partitions")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        await asyncio.to_thread(self._thread.join, 20)
+        self._loop.close()
+
+
+async def ledger(url: str) -> Counter[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        return Counter(row["id"] for row in await connection.fetch("select id from ledger"))
+    finally:
+        await connection.close()
+
+
+async def migrated(url: str) -> str:
+    store = open_store(url, "shop")
+    await store.migrate()
+    await store.close()
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("create table ledger (id text)")  # nothing in it forbids a double
+    finally:
+        await connection.close()
+    return url
+
+
+def payments(*names: str) -> list[bytes | None]:
+    return [json.dumps({"id": name}).encode() for name in names]
+
+
+async def test_a_held_loop_loses_its_partitions_comes_back_and_nothing_is_doubled(
+    kafka: Kafka, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The handler blocks until the broker has taken its process for dead and the other one has its partition."""
+    topic, url = await kafka.fresh_topic(2), await migrated(postgres_url)
+    held, go_on = threading.Event(), threading.Event()
+
+    def block(name: str) -> None:
+        if name == "held" and not held.is_set():
+            held.set()
+            assert go_on.wait(30)
+
+    async with Slow(kafka, topic, url, block) as one, Slow(kafka, topic, url, block) as two:
+        both = (one, two)
+        await eventually(lambda: [len(each.source.assigned) for each in both] == [1, 1], "one each")
+        try:
+            await produce(kafka.bootstrap, topic, payments("p-0", "held", "p-1"))
+            await eventually(held.is_set, "the handler has begun")
+            [idle] = [each for each in both if not each.started["held"]]
+            await eventually(lambda: len(idle.source.assigned) == 2, "the other one has both partitions")
+            await produce(kafka.bootstrap, topic, payments("p-2"), 1)
+            await eventually(lambda: idle.started["p-2"], "it goes on meanwhile")
+        finally:
+            go_on.set()
+        await eventually(lambda: [len(each.source.assigned) for each in both] == [1, 1], "it is back")
+        await has_committed(kafka.bootstrap, topic, {0: 3, 1: 1})
+        assert await ledger(url) == Counter(["p-0", "held", "p-1", "p-2"])
+    named = [record.getMessage() for record in caplog.records if record.name == "consumer.loop"]
+    assert any("pay (" in text and "holds the event loop" in text for text in named), caplog.text
+
+
+async def test_a_handler_slower_than_every_interval_does_not_lose_the_group(
+    kafka: Kafka, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slower than the longest pause between polls (low here), session and rebalance time-out; its partition is full."""
+    monkeypatch.setattr("consumer.brokers.kafka.connect._NEVER_MS", 2000)
+    topic, url = await kafka.fresh_topic(1), await migrated(postgres_url)
+    async with Slow(kafka, topic, url, lambda name: asyncio.sleep(10 if name == "slow" else 0)) as one:
+        await produce(kafka.bootstrap, topic, payments("slow", *(f"p-{number}" for number in range(30))))
+        await has_committed(kafka.bootstrap, topic, {0: 31})
+        assert set((await ledger(url)).values()) == {1}
+        assert len(one.started) == 31
+        assert one.started["slow"] == 1
+        assert one.source.rebalances == 1
