@@ -6,6 +6,7 @@ import itertools
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -20,6 +21,8 @@ from msgspec import Struct
 
 from consumer import App, AtMostOnce, Key, Settings
 from consumer.brokers.kafka import KafkaSource
+from consumer.brokers.kafka.partition import Partition
+from consumer.brokers.kafka.rescue import rescue
 from consumer.brokers.kafka.tolerant import TolerantRecords, shown
 from consumer.entry import State
 from consumer.message import Message
@@ -63,6 +66,16 @@ def batch(values: Sequence[bytes], codec: str = "plain", transaction: Any = None
     head[22] |= number
     head[17:21] = struct.pack(">I", calc_crc32c(bytes(head[21:]) + body))
     return bytes(head) + body
+
+
+def moved(raw: bytes, base: int, last: int | None = None) -> bytes:
+    """The batch `raw` at the offset `base`, with another last offset and the checksum that belongs to it."""
+    head = bytearray(raw)
+    head[:8] = struct.pack(">q", base)
+    if last is not None:
+        head[23:27] = struct.pack(">i", last - base)
+    head[17:21] = struct.pack(">I", calc_crc32c(bytes(head[21:])))
+    return bytes(head)
 
 
 async def append(kafka: Kafka, topic: str, raw: bytes, transactional_id: str | None = None) -> None:
@@ -188,6 +201,74 @@ async def test_it_is_a_dead_letter_with_its_bytes_under_its_position(kafka: Kafk
     kept = Message.decode(entry.message)
     assert (kept.value, kept.record_key) == (bad, b"key-1")
     assert kept.headers == (("first", b"1"), (shown(NAME), b"\x00\xff"), ("third", b""))
+
+
+# --- what the leader may answer ---------------------------------------------------------------------------------------
+
+
+class Answers:
+    """A consumer at `position` whose leader answers a fetch with `data`."""
+
+    def __init__(
+        self, data: bytes, *, at: int = 0, leader: int = 0, version: int = 11, fault: int = 0
+    ) -> None:
+        self._client = self.cluster = self
+        self.at, self.leader = at, leader
+        rest = [0, 0, [], -1, data] if version >= 11 else [0, 0, [], data]
+        self.answer = SimpleNamespace(API_VERSION=version, topics=[("t", [(0, fault, 9, *rest)])])
+
+    async def position(self, _: Any) -> int:
+        return self.at
+
+    def leader_for_partition(self, _: Any) -> int:
+        return self.leader
+
+    async def send(self, *_: Any) -> Any:
+        return self.answer
+
+
+async def rescued(consumer: Any) -> tuple[list[bytes | None], int] | None:
+    found = await rescue(consumer, Partition(tp("t"), 1))
+    return None if found is None else ([one.message.value for one in found.deliveries], found.behind)
+
+
+BAD = batch([b"0", b"bad", b"2"])
+
+
+@pytest.mark.parametrize("version", [4, 10, 11])
+async def test_the_rest_of_the_batch_is_rescued_and_no_more(version: int):
+    assert await rescued(Answers(BAD + moved(BAD, 3), at=1, version=version)) == ([b"bad", b"2"], 3)
+
+
+async def test_a_sound_batch_behind_one_of_which_nothing_is_left_is_rescued_too():
+    """Compaction takes records out of a batch and leaves its last offset."""
+    assert await rescued(Answers(moved(BAD, 0, last=9) + moved(batch([b"10"]), 10), at=3)) == ([b"10"], 11)
+    assert await rescued(Answers(moved(BAD, 0, last=9), at=3)) == ([], 10)
+
+
+@pytest.mark.parametrize(
+    "consumer",
+    [
+        Answers(BAD, leader=-1),
+        Answers(BAD, version=3),
+        Answers(BAD, fault=6),
+        Answers(b""),
+        Answers(BAD[:-1]),
+        Answers(BAD[:-1] + b"\x01"),
+        Answers(batch([b"0", b"1"])),
+    ],
+    ids=["no leader", "an old broker", "not the leader", "nothing", "cut off", "a wrong checksum", "sound"],
+)
+async def test_what_cannot_be_had_is_not_guessed(consumer: Answers):
+    assert await rescued(consumer) is None
+
+
+async def test_what_comes_before_damage_is_rescued_and_the_damage_is_not_passed():
+    damaged = bytearray(BAD)
+    damaged[60] = 4  # it says that there is a fourth record
+    whole = moved(bytes(damaged), 0)
+    assert await rescued(Answers(whole, at=1)) == ([b"bad", b"2"], 3)
+    assert await rescued(Answers(whole, at=3)) is None
 
 
 # --- the parser alone -------------------------------------------------------------------------------------------------

@@ -83,9 +83,8 @@ async def rescue(consumer: Consumer, partition: Partition) -> Rescued | None:
     except CorruptRecordException:
         # What came before it counts. Behind it nothing is delivered: it is met again, and then nothing comes before it.
         return Rescued(found, found[-1].receipt[1] + 1) if found else None
-    if not batches.bad_names:
-        return None
-    return Rescued(found, found[-1].receipt[1] + 1 if found else records.next_fetch_offset)
+    behind = found[-1].receipt[1] + 1 if found else records.next_fetch_offset
+    return Rescued(found, behind) if batches.bad_names and behind > position else None
 
 
 async def _fetch(consumer: Consumer, tp: TopicPartition, position: int) -> tuple[bytes, Any] | None:
