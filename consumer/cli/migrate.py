@@ -9,7 +9,7 @@ import click
 from consumer.app import App
 from consumer.cli.exits import guarded
 from consumer.cli.loading import load_app
-from consumer.cli.options import connection_options, one_shot_settings
+from consumer.cli.options import connection_options, one_shot_settings, outlasting
 from consumer.errors import SettingsError
 from consumer.settings import redacted
 from consumer.stores import RaisesTokens, open_store
@@ -37,6 +37,7 @@ def migrate(
 ) -> None:
     """Create or renew the framework's tables and the application's own. Safe to repeat, and to run twice at once."""
     settings = one_shot_settings(config, store=store)
+    outlasting(settings.store, "migrate")
     loaded = load_app(app)
     steps, own = asyncio.run(migrated(loaded, settings.store, dry_run=dry_run))
     for step in steps:

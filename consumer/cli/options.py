@@ -10,9 +10,18 @@ from typing import Any, TypeVar
 import click
 
 from consumer.cli.logs import configure
+from consumer.errors import SettingsError
 from consumer.settings import Settings
 
-__all__ = ["connection_options", "duration", "health_options", "not_blank", "one_shot_settings", "raw"]
+__all__ = [
+    "connection_options",
+    "duration",
+    "health_options",
+    "not_blank",
+    "one_shot_settings",
+    "outlasting",
+    "raw",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,6 +99,24 @@ def one_shot_settings(config: str | None, **flags: Any) -> Settings:
     settings = Settings.load(config, **flags)
     configure(settings.log, settings.log_level, others=_QUIET)
     return settings
+
+
+def outlasting(url: str, what: str) -> str:
+    """Return a store's URL where the store outlives this process.
+
+    Args:
+        url: of the store.
+        what: the verb would do, for the text: `look at`.
+
+    Raises:
+        SettingsError: it is `memory:`, so what one command leaves there no other one finds.
+    """
+    if url.partition(":")[0].lower() == "memory":
+        raise SettingsError(
+            f"store={url!r}: nothing in it outlives this process, so there is nothing to {what};"
+            " use sqlite:///FILE, postgresql://… or redis://…"
+        )
+    return url
 
 
 def raw(argument: str) -> bytes:

@@ -6,21 +6,19 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, BinaryIO
 
 import click
 
-from consumer.app import App
 from consumer.cli.exits import guarded, migrate_hint
 from consumer.cli.loading import load_app
 from consumer.cli.options import connection_options, one_shot_settings, raw
-from consumer.cli.publishing import batches, lines_of, publisher
+from consumer.cli.publishing import Publisher, batches, lines_of, publisher
 from consumer.declare.names import check_topic, checked_tenant
 from consumer.errors import ConsumerError
 from consumer.message import Headers, Outgoing
 from consumer.rules.keys import BadKey
-from consumer.settings import Settings
 
 __all__ = ["publish"]
 
@@ -46,6 +44,9 @@ __all__ = ["publish"]
     "--header", "headers", metavar="K=V", multiple=True, help="A header of every message; repeatable."
 )
 @click.option("--tenant", metavar="NAME", help="The same as --header tenant=NAME.")
+@click.option(
+    "--unrouted", is_flag=True, help="Also to an embedded topic without a handler: its messages go nowhere."
+)
 @guarded
 def publish(
     *,
@@ -60,6 +61,7 @@ def publish(
     ordering_key_field: str | None,
     headers: tuple[str, ...],
     tenant: str | None,
+    unrouted: bool,
 ) -> None:
     """Publish messages to TOPIC, byte for byte: JSON, or a line each of --file. Nothing is validated here.
 
@@ -83,13 +85,17 @@ def publish(
     with _progress(file) as advance:
         groups = batches(_counted(values, advance), topic, pairs, key_field or ordering_key_field)
         with migrate_hint(app, store):
-            published = asyncio.run(_publish_all(loaded, settings, topic, groups))
+            published = asyncio.run(
+                _publish_all(publisher(loaded, settings, topic, unrouted=unrouted), groups)
+            )
     click.echo(f"published {published}")
 
 
-async def _publish_all(app: App, settings: Settings, topic: str, groups: Iterable[list[Outgoing]]) -> int:
+async def _publish_all(
+    to_where: AbstractAsyncContextManager[Publisher], groups: Iterable[list[Outgoing]]
+) -> int:
     published = 0
-    async with publisher(app, settings, topic) as to:
+    async with to_where as to:
         for group in groups:
             try:
                 await to.publish(group)

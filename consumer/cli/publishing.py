@@ -11,6 +11,8 @@ import msgspec
 
 from consumer.app import App
 from consumer.cli.exits import patiently
+from consumer.cli.options import outlasting
+from consumer.declare.complaints import did_you_mean
 from consumer.errors import ConsumerError
 from consumer.message import Headers, Outgoing
 from consumer.settings import Settings, redacted
@@ -55,11 +57,20 @@ class Publisher:
 
 
 @asynccontextmanager
-async def publisher(app: App, settings: Settings, topic: str) -> AsyncIterator[Publisher]:
+async def publisher(
+    app: App, settings: Settings, topic: str, *, unrouted: bool = False
+) -> AsyncIterator[Publisher]:
     """Connect to where `topic` lives; a broker's topic needs no store, and nothing needs the application's resources.
+
+    Args:
+        app: whose handlers subscribe.
+        settings: where topics live.
+        topic: of every message.
+        unrouted: also where no handler of the app subscribes to an embedded topic, so that its messages go nowhere.
 
     Raises:
         SettingsError: a setting is wrong, or the tables are not there.
+        ConsumerError: nobody subscribes to the embedded topic: a handler's publish may be early, a person's is a typo.
         StoreUnavailable: the store does not answer.
     """
     connections = connect(app.name, settings, app.handlers.declared)
@@ -67,6 +78,13 @@ async def publisher(app: App, settings: Settings, topic: str) -> AsyncIterator[P
         embedded = connections.router.is_embedded(topic)
         url = redacted(settings.store if embedded else settings.broker)
         if embedded:
+            outlasting(settings.store, "publish to")
+            known = connections.router.by_topic
+            if topic not in known and not unrouted:
+                raise ConsumerError(
+                    f"topic {topic!r}: no handler of {app.name} subscribes to it, and it lives in the store, so its messages"
+                    f" would go nowhere{did_you_mean(topic, known)} (--unrouted publishes all the same)"
+                )
             await patiently(url, connections.store.open())
         yield Publisher(connections, url)
     finally:

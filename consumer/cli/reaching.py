@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from consumer.cli.exits import PATIENCE, Code, Stop, patiently
-from consumer.cli.options import one_shot_settings
+from consumer.cli.options import one_shot_settings, outlasting
 from consumer.cli.output import candidates
 from consumer.entry import Entry
 from consumer.errors import StoreUnavailable
@@ -41,7 +41,7 @@ def ask(
         SettingsError: the URL is wrong, or the tables are not there.
         StoreUnavailable: nobody answers in time; a change may have happened.
     """
-    url = one_shot_settings(config, store=store).store
+    url = outlasting(one_shot_settings(config, store=store).store, "look at")
 
     async def asked() -> T:
         # No app is meant yet: the operator's verbs are told which one, every time.

@@ -77,7 +77,7 @@ def test_the_verb(tmp_path):
     assert consumer("migrate", "handlers.app:app", "--store", store, "--token-floor", "0").returncode == 2
 
 
-def test_a_store_without_a_counter_says_so(tmp_path):
+def test_a_store_that_is_never_restored_says_so(tmp_path):
     done = consumer("migrate", "handlers.notify:app", "--store", "memory:", "--token-floor", "7")
     assert done.returncode == 78
-    assert "leave it out" in done.stderr
+    assert "nothing in it outlives this process" in done.stderr

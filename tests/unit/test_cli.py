@@ -207,6 +207,35 @@ def test_a_missing_schema_says_which_command_makes_it():
     assert run("inbox", "list").exit_code == Code.CONFIGURATION
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("publish", "cli_shop:app", "mails", "{}"),
+        ("migrate", "cli_shop:app"),
+        ("inbox", "list"),
+        ("inbox", "show", "k"),
+        ("outbox", "list"),
+    ],
+)
+def test_a_store_that_ends_with_the_process_is_of_no_use_to_a_verb_that_does(arguments):
+    done = run(*arguments, "--store", "memory:")
+    assert (done.exit_code, done.stdout) == (Code.CONFIGURATION, "")
+    assert done.stderr.startswith("error: store='memory:': nothing in it outlives this process")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_embedded_topic_without_a_handler_is_refused_unless_it_is_meant():
+    run("migrate", "cli_shop:app")
+    done = run("publish", "cli_shop:app", "mail", '{"payment_id": "p-1"}')
+    assert (done.exit_code, done.stdout) == (Code.FAILED, "")
+    assert "topic 'mail': no handler of shop subscribes to it" in done.stderr
+    assert "did you mean 'mails'?" in done.stderr
+    assert done.stderr.count("\n") == 1
+    meant = run("publish", "cli_shop:app", "mail", '{"payment_id": "p-1"}', "--unrouted")
+    assert (meant.exit_code, meant.stdout) == (Code.OK, "published 1\n")
+    assert run("inbox", "list", "-o", "json").stdout == "[]\n"
+
+
 def test_migrate_is_repeatable_and_can_be_only_looked_at(shop):
     done = run("migrate", "cli_shop:app", "--dry-run")
     assert "would do" in done.stdout
