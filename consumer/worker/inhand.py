@@ -65,6 +65,14 @@ class InHand:
             del self._waiting[id(delivery)]
             self._source.ack(delivery)
 
+    def held(self, work: Work) -> bool:
+        """Whether this work's delivery is still ours (or the store's own); one that is not is dropped."""
+        delivery = work.delivery
+        if delivery is None or self._source is None or self._source.held(delivery):
+            return True
+        self.drop(delivery)
+        return False
+
     def drop(self, delivery: Delivery) -> None:
         """The arrival is no longer ours: its next owner is responsible for it."""
         self._waiting.pop(id(delivery), None)
@@ -74,10 +82,8 @@ class InHand:
         now = self._clock.monotonic()
         while self._again and self._again[0][0] <= now:
             _, _, work = heapq.heappop(self._again)
-            if work.delivery is not None and self._source is not None and self._source.held(work.delivery):
+            if self.held(work):
                 dispatch(work)
-            elif work.delivery is not None:
-                self.drop(work.delivery)
         return self._again[0][0] - now if self._again else None
 
     @property

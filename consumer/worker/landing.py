@@ -1,4 +1,9 @@
-"""What waits to be landed: deliveries of ordered handlers, in the order in which they came."""
+"""What waits to be landed: deliveries of ordered handlers, in the order in which they came.
+
+A delivery is landed only if all that came before it in its assignment were. So a rebalance that begins drops nothing here:
+what was polled just before may be handed over yet, and would be landed ahead of what was dropped. Only what is not held
+any more is dropped; then everything that follows it in its assignment is not held either, and its next owner begins anew.
+"""
 
 from __future__ import annotations
 
@@ -62,13 +67,11 @@ class Lander:
         """What waits to be landed now."""
         return [work for queue in self._queues.values() for work in queue]
 
-    def forget_queued(self) -> None:
-        """Drop what was not landed: its next owner gets it."""
-        for queue in self._queues.values():
-            queue.clear()
-
     async def land(self) -> None:
         """Land what there is room for; where the store does not answer, everything stays and is landed again in order."""
+        for queue in self._queues.values():
+            while queue and not self._in_hand.held(queue[0]):
+                queue.popleft()
         if not self._permitted():
             return
         try:
@@ -79,12 +82,14 @@ class Lander:
             _log.warning("messages cannot be landed yet, so they are not acknowledged: %s", fault)
 
     async def _batch(self, name: str, queue: deque[Work]) -> None:
-        works = [queue[i] for i in range(min(len(queue), BATCH, self._room[name]))]
-        endings = await land_in_lanes(self._parts, works)
-        # While the store was asked, a rebalance may have emptied the queue.
-        for work in works:
-            if queue and queue[0] is work:
-                queue.popleft()
+        count = min(len(queue), BATCH, self._room[name])
+        # Asked about again: while the store counted, a rebalance may have come to its end.
+        works = [work for work in (queue.popleft() for _ in range(count)) if self._in_hand.held(work)]
+        try:
+            endings = await land_in_lanes(self._parts, works)
+        except BaseException:
+            queue.extendleft(reversed(works))
+            raise
         self._room[name] -= len(works)
         for work, ending in zip(works, endings, strict=True):
             self._in_hand.ended(work, ending)

@@ -80,13 +80,17 @@ class ListSource:
 
     async def redeliver(self) -> None:
         """Lose every partition and get it back: what was not committed is delivered again, under new receipts."""
-        if self._on_revoked is not None:
-            await self._on_revoked()
+        await self.begin_rebalance()
         self._assignment += 1
         for part in self._partitions.values():
             part.position = part.committed
             part.mark = Watermark(part.committed)
         self._more.set()
+
+    async def begin_rebalance(self) -> None:
+        """Ask for the partitions: until they are lost, what was read before is handed over and may be acknowledged."""
+        if self._on_revoked is not None:
+            await self._on_revoked()
 
     def committed(self, topic: str, partition: int = 0) -> int:
         """The first offset that would come again."""

@@ -335,6 +335,46 @@ async def test_two_workers_and_a_rebalance(url, mode):
         assert await select(url, "select count(*), count(distinct id) from effects") == [(60, 60)]
 
 
+async def test_what_a_rebalance_hands_over_late_is_not_landed_ahead(url):
+    """Some wait to be landed when a rebalance begins, and the last poll before it returns: no gap between them."""
+    source, ledger, weather = ListSource(), Ledger(), Weather()
+    app = shop(AtLeastOnce(retry=SOON), ledger)
+    async with opened(app, url, source=source, wrap=weather.wrap, reconnect=False) as at:
+        lander = at.running.runtime.lander
+        weather.down = True
+        feed_from(source, lanes=1, first=0, each=2)
+        await at.until(lambda: len(lander.waiting()) == 2)
+        await source.begin_rebalance()
+        feed_from(source, lanes=1, first=2, each=4)
+        await at.until(lambda: len(source.delivered) == 4)
+        weather.down = False
+        await at.until(lambda: source.settled or 3 in ledger.done["acc-0"])
+        await source.redeliver()
+        await finished(at)
+    assert ledger.in_order(lanes=1, each=4)
+
+
+async def test_what_is_not_held_any_more_does_not_pile_up(url):
+    """Rebalances while the store is away: of each delivery only the last arrival waits, and is landed."""
+    source, ledger, weather = ListSource(), Ledger(), Weather()
+    app = shop(AtLeastOnce(retry=SOON), ledger)
+    feed(source, lanes=1, each=3)
+    async with opened(app, url, source=source, wrap=weather.wrap, reconnect=False) as at:
+        weather.down = True
+        lander = at.running.runtime.lander
+
+        def waiting() -> list[bool]:
+            return [work.delivery is not None and source.held(work.delivery) for work in lander.waiting()]
+
+        for _ in range(3):
+            await at.until(lambda: any(waiting()))
+            assert waiting() == [True] * 3
+            await source.redeliver()
+        weather.down = False
+        await finished(at)
+    assert ledger.in_order(lanes=1, each=3)
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_call_stands_in_line(url, mode):
     """With nobody before it, it runs now; else it is in flight, and its result is there once its turn has come."""
