@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from consumer.declare.names import name_fault
 from consumer.declare.outgoing import HeaderItems, outgoing_of
 from consumer.declare.tx import Row
 from consumer.entry import Landed, Landing
-from consumer.errors import ConsumerError, RegistrationError, SettingsError
+from consumer.errors import ConsumerError, RegistrationError, SettingsError, StoreUnavailable
 from consumer.http.endpoint import EndpointApp
 from consumer.http.hooks import WebhookApp
 from consumer.http.openapi import document
@@ -23,7 +24,7 @@ from consumer.http.service import Service, Way
 from consumer.message import Message, Outgoing
 from consumer.observe.observed import Observed
 from consumer.observe.tracing import tracing_of
-from consumer.path.desk import Desk
+from consumer.path.desk import STORE_LIMIT, Desk
 from consumer.path.direct import fault_of
 from consumer.path.keying import Unkeyed
 from consumer.path.parts import Ending, Observer, Work
@@ -226,6 +227,7 @@ class Running:
         self.runtime = runtime
         self.desk = Desk(runtime.parts, ready=lambda: runtime.ready, landed=runtime.look_for_due)
         self.clean = True
+        self._reads: set[asyncio.Task[list[Row]]] = set()
 
     async def publish(
         self,
@@ -294,8 +296,26 @@ class Running:
 
         Raises:
             SettingsError: the store has no database.
-            StoreUnavailable: it does not answer.
+            StoreUnavailable: it does not answer; at once where this process knows that already.
         """
+        away = self.runtime.store_away
+        if away is not None:
+            raise StoreUnavailable(f"not asked: {away}")
+        read = asyncio.create_task(self._fetch(sql, args), name="fetch")
+        self._reads.add(read)
+        read.add_done_callback(self._has_read)
+        # Not cancelled: the driver would wait for the server that does not answer. Its own time-outs end it.
+        await asyncio.wait({read}, timeout=STORE_LIMIT)
+        if not read.done():
+            raise StoreUnavailable(f"the store has kept a reader waiting for {STORE_LIMIT:g} s")
+        return await read
+
+    def _has_read(self, read: asyncio.Task[list[Row]]) -> None:
+        self._reads.discard(read)
+        if not read.cancelled():
+            read.exception()  # its caller may be gone: then nobody is left to be told
+
+    async def _fetch(self, sql: str, args: Sequence[Any]) -> list[Row]:
         group = await self.runtime.parts.transactions.open()
         try:
             return await group.fetch(sql, args)

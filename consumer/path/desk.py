@@ -20,7 +20,7 @@ from consumer.path.together import Together
 from consumer.ports.tracing import Tracing
 from consumer.rules.modes import MODES
 
-__all__ = ["RESULTS", "Desk"]
+__all__ = ["RESULTS", "STORE_LIMIT", "Desk"]
 
 RESULTS = (
     "landed",
@@ -50,6 +50,10 @@ MOST_CALLS = 256
 MOST_LANDINGS = 5_000
 """Requests that wait for a landing: beyond, the store is too slow, and senders shall come again later."""
 
+STORE_LIMIT = 10.0
+"""Seconds for which a store may keep a caller waiting while no handler runs: one limit over all that is asked of it, since a
+statement's time-out and a new connection's add up."""
+
 LOOK_LIMIT = 2.0
 """Seconds after which a store that has not answered a look counts as away."""
 
@@ -61,6 +65,7 @@ class Desk:
         parts: what the path works with.
         ready: whether this process may take work now.
         landed: called when entries may have become due.
+        limit: see `STORE_LIMIT`.
 
     Attributes:
         counts: what was answered, by (way in, outcome), for metrics.
@@ -68,8 +73,16 @@ class Desk:
         secrets: authentic webhook requests, by (provider, which of its secrets matched).
     """
 
-    def __init__(self, parts: Parts, *, ready: Callable[[], bool], landed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        ready: Callable[[], bool],
+        landed: Callable[[], None],
+        limit: float = STORE_LIMIT,
+    ) -> None:
         self._parts = parts
+        self._limit = limit
         self._ready = ready
         self._landed = landed
         self._under_way: dict[bytes, tuple[bytes, asyncio.Task[Called]]] = {}
@@ -117,9 +130,14 @@ class Desk:
 
         Raises:
             BrokerUnavailable: this process may not start anything now.
-            StoreUnavailable, GroupFault: see `path.direct.call`.
+            StoreUnavailable, GroupFault: see `path.direct.call`; also after `STORE_LIMIT`. It goes on: asked again, the key tells.
         """
-        return await asyncio.shield(self._begin(work))
+        task = self._begin(work)
+        await asyncio.wait({task}, timeout=self._limit)
+        # In a lane it may stand in line; and where a handler runs, others may wait for its connection.
+        if not task.done() and work.envelope.lane is None and not self._parts.running:
+            raise self._silent()
+        return await asyncio.shield(task)
 
     async def ask(self, work: Work, wait: float) -> Called:
         """As `call`; a key that is being worked on is waited for, up to `wait` seconds, without holding a connection."""
@@ -160,9 +178,14 @@ class Desk:
         """Write entries durably, in one commit with whatever else arrives now.
 
         Raises:
-            StoreUnavailable: they may have been written; the sender comes again, and finds duplicates.
+            StoreUnavailable: they may have been written; the sender comes again, and finds duplicates. Also after
+                `STORE_LIMIT`.
         """
-        landed = await self._land(landings)
+        try:
+            async with asyncio.timeout(self._limit):
+                landed = await self._land(landings)
+        except TimeoutError:
+            raise self._silent() from None
         for landing, how in zip(landings, landed, strict=True):
             self._parts.observer.arrived(landing, how)
         self._landed()
@@ -173,13 +196,23 @@ class Desk:
         try:
             async with asyncio.timeout(LOOK_LIMIT):
                 await self._parts.inbox.look([_NOBODYS])
-        except (StoreUnavailable, TimeoutError):
+        except StoreUnavailable as fault:
+            self._parts.away.refused(fault)
             return False
+        except TimeoutError:
+            self._parts.away.refused(StoreUnavailable(f"no answer within {LOOK_LIMIT:g} s"))
+            return False
+        self._parts.away.answered()
         return True
 
     async def idle(self) -> None:
         """Wait until no landing is under way (calls are the runtime's to wait for)."""
         await self._land.idle()
+
+    def _silent(self) -> StoreUnavailable:
+        fault = StoreUnavailable(f"the store has kept a caller waiting for {self._limit:g} s")
+        self._parts.away.refused(fault)
+        return fault
 
     def _begin(self, work: Work) -> asyncio.Task[Called]:
         if not self._ready():

@@ -55,7 +55,9 @@ _SETTINGS = (
 
 def one_line(error: BaseException) -> str:
     """Return an error's text as one line, for logs and for people."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    # What asyncpg says of itself where the server hangs up; people are told of the server.
+    return "the connection was lost" if "connection_lost" in text else text
 
 
 def is_lost(error: BaseException) -> bool:
