@@ -13,6 +13,7 @@ from consumer.app import App, Running
 from consumer.cli.exits import Code, guarded, migrate_hint
 from consumer.cli.loading import load_app
 from consumer.cli.logs import configure
+from consumer.cli.observer import Watcher
 from consumer.cli.options import connection_options, health_options
 from consumer.cli.output import say
 from consumer.cli.signals import Signals, end_now
@@ -87,7 +88,7 @@ def ingest(
 async def _main(app: App, settings: Settings, host: str, port: int) -> None:
     signals = Signals(settings.grace)
     signals.install()
-    observed = app.observed(settings)
+    observed = app.observed(settings, Watcher())
     service = _service(app, settings, observed)
     # Health first and last: an orchestrator may ask before the store has answered, and while requests are finished.
     with _health(settings, observed, service):

@@ -37,7 +37,7 @@ def configure(log: str, level: str, *, others: int = logging.WARNING) -> None:
 
 
 class HumanFormatter(logging.Formatter):
-    """`10:00:00 warning  consumer.slots: the store does not answer`; a traceback follows where there is one."""
+    """`10:00:00 warning  consumer.store: the store does not answer`; a traceback follows where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

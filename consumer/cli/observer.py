@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from consumer.cli.output import printable
 from consumer.entry import Landed, Landing, State
-from consumer.message import Message
 from consumer.operate.shown import key_text
+from consumer.path.fields import fields_of, trace_id
 from consumer.path.parts import Ending, Work
 
 __all__ = ["Watcher", "line_of", "trace_id"]
@@ -58,18 +57,6 @@ def line_of(work: Work, ending: Ending, seconds: float) -> str:
     return f"{printable(key_text(work.envelope.key))} {_what(work, ending, seconds)}"
 
 
-def trace_id(message: Message) -> str | None:
-    """Return the trace id of a `traceparent` header (W3C Trace Context, `00-<32 hex>-<16 hex>-<2 hex>`), if there is one."""
-    parts = (message.header("traceparent") or b"").split(b"-")
-    if len(parts) < 4 or len(parts[1]) != 32:
-        return None
-    try:
-        int(parts[1], 16)
-    except ValueError:
-        return None
-    return parts[1].decode().lower()
-
-
 def _what(work: Work, ending: Ending, seconds: float) -> str:
     because = f": {printable(ending.reason)}" if ending.reason else ""
     if ending.conflict:
@@ -99,12 +86,12 @@ def _level(ending: Ending) -> int:
 
 
 def _fields(work: Work, ending: Ending) -> dict[str, Any]:
-    fields = {
-        "handler": work.handler.name,
-        "tenant": work.envelope.tenant,
-        "key_hash": hashlib.sha256(work.envelope.key).hexdigest()[:8],
-        "attempt": ending.attempt,
-        "state": ending.state.word,
-    }
-    trace = trace_id(work.envelope.message)
-    return fields | ({"trace_id": trace} if trace else {})
+    envelope = work.envelope
+    return fields_of(
+        work.handler.name,
+        envelope.tenant,
+        envelope.key,
+        ending.state,
+        attempt=ending.attempt,
+        message=envelope.message,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,7 @@ from consumer.errors import BrokerUnavailable, GroupFault, StoreUnavailable
 from consumer.message import Envelope, Message
 from consumer.path.coalesce import Coalesced
 from consumer.path.direct import Called, call, held_by
+from consumer.path.fields import say_landed
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Ending, Parts, Work
 from consumer.path.together import Together
@@ -21,6 +23,8 @@ from consumer.ports.tracing import Tracing
 from consumer.rules.modes import MODES
 
 __all__ = ["RESULTS", "STORE_LIMIT", "Desk"]
+
+_log = logging.getLogger("consumer.ingest")
 
 RESULTS = (
     "landed",
@@ -188,6 +192,7 @@ class Desk:
             raise self._silent() from None
         for landing, how in zip(landings, landed, strict=True):
             self._parts.observer.arrived(landing, how)
+            say_landed(_log, landing, how)
         self._landed()
         return landed
 

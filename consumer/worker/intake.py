@@ -10,6 +10,7 @@ from consumer.declare.handlers import Handler
 from consumer.entry import Landing
 from consumer.errors import BrokerUnavailable, StoreUnavailable
 from consumer.message import Delivery
+from consumer.path.fields import say_landed
 from consumer.path.keying import Unkeyed, born_dead, envelope_of
 from consumer.path.parts import Parts, Work
 from consumer.ports.transport import Source
@@ -124,12 +125,7 @@ class Intake:
             return unborn
         for (delivery, landing), how in zip(unborn, landed, strict=True):
             self._parts.observer.arrived(landing, how)
-            _log.warning(
-                "dead letter: %s (%s, key %s)",
-                landing.reason,
-                landing.handler,
-                landing.key.decode(errors="replace"),
-            )
+            say_landed(_log, landing, how)
             self._in_hand.permit(delivery, landing.handler)
         return []
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from consumer.declare.handlers import Handler
 from consumer.entry import Kind, Settle, State
 from consumer.errors import ConsumerError, StoreUnavailable
+from consumer.path.fields import key_hash
 from consumer.path.parts import Parts
 from consumer.path.reconcile import ask_about_doubts
 from consumer.path.turning import turn
@@ -122,7 +123,13 @@ class Sweep:
             for entry in adopted:
                 self.adopted[entry.handler, entry.state] += 1
                 level = logging.WARNING if entry.state is State.IN_DOUBT else logging.INFO
-                _log.log(level, "%s: an entry of a dead worker is %s now", entry.handler, entry.state.word)
+                fields = {
+                    "handler": entry.handler,
+                    "key_hash": key_hash(entry.key),
+                    "state": entry.state.word,
+                }
+                text = "%s: an entry of a dead worker is %s now"
+                _log.log(level, text, entry.handler, entry.state.word, extra={"fields": fields})
             adopted_any = adopted_any or bool(adopted)
             if len(adopted) < ADOPT_BATCH:
                 break
