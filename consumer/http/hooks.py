@@ -99,7 +99,7 @@ class WebhookApp:
             verdict = self.gate(scope, body, desk.now())
         except SettingsError as fault:
             _log.error("%s: %s", self.webhook.path, fault)
-            return problem("store-unavailable", "this webhook is not configured"), "unavailable"
+            return problem("secret-missing"), "unavailable"
         if isinstance(verdict, Denied):
             return verdict.answer, verdict.reason
         if isinstance(verdict, Answer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
 import socket
 from collections.abc import AsyncIterator
@@ -104,7 +105,17 @@ async def listening(
         yield f"{shown}:{bound.getsockname()[1]}"
     finally:
         server.should_exit = True
-        await serving
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(_expected)
+        try:
+            await serving
+        finally:
+            log.removeFilter(_expected)
+
+
+def _expected(record: logging.LogRecord) -> bool:
+    """Keep back uvicorn's line of requests that outlast the grace: they are answered, and it is how an end may be."""
+    return not str(record.msg).startswith("Cancel %s running task(s)")
 
 
 @dataclass(frozen=True, slots=True)

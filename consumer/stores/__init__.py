@@ -13,6 +13,8 @@ __all__ = ["KeepsHistory", "RaisesTokens", "open_store"]
 
 _KNOWN = "sqlite:///shop.db, postgresql://user@host:5432/shop, redis://host:6379/0 or memory:"
 
+_SERVERS = ("postgres", "redis")
+
 
 @runtime_checkable
 class KeepsHistory(Protocol):
@@ -58,6 +60,11 @@ def open_store(url: str, app: str) -> Store:
             names the value (without its password) and the mend.
     """
     scheme, colon, _ = url.partition(":")
+    if colon and scheme.lower().startswith(_SERVERS) and not url[len(scheme) :].startswith("://"):
+        # A driver would read no host in it, and go to this machine.
+        raise SettingsError(
+            f"store={redacted(url)!r}: a server's URL has two slashes: {scheme.lower()}://host/…"
+        )
     match scheme.lower() if colon else "":
         case "memory":
             from consumer.stores.memory import MemoryStore  # noqa: PLC0415 - each store only when it is asked for

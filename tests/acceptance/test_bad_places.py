@@ -100,7 +100,9 @@ def test_one_shot_verbs_say_that_the_store_does_not_answer(tmp_path: Path, store
 
 def test_publishing_to_a_broker_that_does_not_answer(tmp_path: Path) -> None:
     shop = Shop(tmp_path, store="sqlite:///shop.db", broker=f"kafka://{CLOSED}")
-    refused(shop.command("publish", shop.app, "payments.requested", "{}"), 69, CLOSED)
+    done = shop.command("publish", shop.app, "payments.requested", "{}")
+    refused(done, 69, CLOSED)
+    assert done.stderr.count("\n") == 1, done.stderr
 
 
 @pytest.mark.parametrize("away", ["store", "broker"])

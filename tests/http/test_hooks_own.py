@@ -138,7 +138,8 @@ async def test_an_array_as_a_body_is_a_dead_letter_of_a_translation_that_takes_o
 
 async def test_without_its_secret_a_webhook_is_503_and_the_others_go_on(own):
     reply = await github(own, b"{}", "d-1", "/hooks/unset")
-    assert (reply.status_code, code_of(reply)) == (503, "store-unavailable")
+    assert (reply.status_code, code_of(reply)) == (503, "secret-missing")
+    assert reply.headers["retry-after"] == "2"
     assert "OWN_UNSET" not in reply.text
     assert await own.entries() == []
     assert (await github(own, b"{}", "d-1")).status_code == 200

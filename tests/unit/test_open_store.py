@@ -50,6 +50,10 @@ def test_a_postgres_url_is_passed_on(monkeypatch, scheme):
     ("url", "shown", "mend"),
     [
         ("redis://:hunter2@cache:none/0", "redis://:…@cache:none/0", "is not a port"),
+        ("postgresql:/me:hunter2@host/db", "…@host/db", "postgresql://host/"),
+        ("postgres:me:hunter2@host/db", "…@host/db", "postgres://host/"),
+        ("redis:/:hunter2@cache:6379/0", "…@cache:6379/0", "redis://host/"),
+        ("redis+sentinel:/:hunter2@cache:6379/0", "…@cache:6379/0", "redis+sentinel://host/"),
         ("mysql://me:hunter2@host/db", "mysql://me:…@host/db", "no such kind of store"),
         ("mysql://me:hunter2/@host/db", "mysql://me:…@host/db", "no such kind of store"),
         ("shop.db", "shop.db", "sqlite:///shop.db"),

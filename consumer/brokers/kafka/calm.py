@@ -51,9 +51,12 @@ class Calm(logging.Filter):
 
 
 def calm_loggers() -> None:
-    """Install `Calm` on aiokafka's loggers, once, and hide their INFO lines unless somebody has set a level there."""
+    """Install `Calm` on aiokafka's loggers, once, and hide their INFO lines unless somebody has set a level there.
+
+    Where the root hides more (a verb that says itself what is wrong, in one line), that holds for them too.
+    """
     root = logging.getLogger("aiokafka")
-    if root.level == logging.NOTSET:
+    if root.getEffectiveLevel() < logging.WARNING and root.level == logging.NOTSET:
         root.setLevel(logging.WARNING)
     for name in _NOISY:  # a filter does not apply to the records of loggers below
         logger = logging.getLogger(name)
