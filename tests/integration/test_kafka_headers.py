@@ -194,13 +194,17 @@ async def test_it_is_a_dead_letter_with_its_bytes_under_its_position(kafka: Kafk
         await eventually(lambda: len(ran) == 2, "the neighbours ran")
     assert sorted(ran) == ["b", "c"]
     [entry] = await store.operator.entries(app="shop", states=[State.DEAD])
-    await store.close()
     assert entry.key == f"{topic}/0/1".encode()
     assert entry.reason == f"decode: header name {NAME!r} is not UTF-8"
     assert entry.message is not None
     kept = Message.decode(entry.message)
     assert (kept.value, kept.record_key) == (bad, b"key-1")
     assert kept.headers == (("first", b"1"), (shown(NAME), b"\x00\xff"), ("third", b""))
+    assert await store.operator.redrive(entry.identity, entry.token, "its name does not matter")
+    async with app.running(how, consume=True):
+        await eventually(lambda: "bad" in ran, "somebody who knows better had it run")
+    assert sorted(ran) == ["b", "bad", "c"]
+    await store.close()
 
 
 # --- what the leader may answer ---------------------------------------------------------------------------------------
