@@ -23,7 +23,10 @@ __all__ = ["inbox"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _STATES = [state.word for state in State if state is not State.ABSENT]
-_COLUMNS = ["handler", "tenant", "key", "state", "attempts", "created_at", "reason"]
+_COLUMNS = ["handler", "tenant", "key", "id", "state", "attempts", "created_at", "reason"]
+
+LONGEST_SHOWN = 40
+"""Characters of a key in a table; of a longer one its beginning and its end are shown."""
 
 _app = click.option("--app", metavar="NAME", help="The app, where the store holds several.")
 _handler = click.option("--handler", metavar="NAME", help="Only this handler's.")
@@ -85,8 +88,11 @@ def list_(
             limit=limit,
         )
 
-    columns = _COLUMNS if lane is None else [*_COLUMNS, "id", "behind"]
-    show_rows([row_of(entry) for entry in ask(store, config, work, patience=None)], output, columns)
+    rows = [row_of(entry) for entry in ask(store, config, work, patience=None)]
+    if output == "table":
+        rows = [_in_a_table(row, named=lane is not None) for row in rows]
+    columns = [name for name in _COLUMNS if name != "id" or any(row["id"] for row in rows)]
+    show_rows(rows, output, columns if lane is None else [*columns, "behind"])
 
 
 @inbox.command()
@@ -219,3 +225,18 @@ def _result(word: str, result: str | None) -> bytes | None:
     except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
         raise click.UsageError(f"--result is no JSON: {fault}") from None
     return raw(result)
+
+
+def _in_a_table(row: dict[str, Any], *, named: bool) -> dict[str, Any]:
+    """Return a row for people: its key short enough for a line, and its id only where the key does not name the entry.
+
+    Args:
+        row: of an entry.
+        named: its id is shown whatever its key is.
+    """
+    key = row["key"]
+    long = len(key) > LONGEST_SHOWN
+    if long:
+        key = f"{key[: LONGEST_SHOWN // 2]}…{key[-LONGEST_SHOWN // 2 + 1 :]}"
+    # A conflict's dead letter carries the key of the entry that it is in conflict with, which the key means.
+    return row | {"key": key, "id": row["id"] if named or long or not row["keyed"] else None}

@@ -205,6 +205,9 @@ def test_a_stream_with_duplicates_from_start_to_end(shop):
     assert shop.show(shown["id"])["id"] == shown["id"]
     [conflict] = [row for row in rows if row["reason"] and row["reason"].startswith("conflict")]
     assert shop.show(conflict["id"])["message"]["value"] == lines[-1]
+    people = shop("inbox", "list").stdout
+    assert conflict["id"] in people
+    assert shown["id"] not in people
     assert len(shop.entries("--state", "dead", "--state", "done", "--limit", "2")) == 2
     assert shop("inbox", "list", "-o", "jsonl", "--state", "waiting").stdout == ""
 

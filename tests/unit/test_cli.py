@@ -1,5 +1,6 @@
 """The command line's own decisions, in this process: no brokers, no child processes."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -234,6 +235,28 @@ def test_an_embedded_topic_without_a_handler_is_refused_unless_it_is_meant():
     meant = run("publish", "cli_shop:app", "mail", '{"payment_id": "p-1"}', "--unrouted")
     assert (meant.exit_code, meant.stdout) == (Code.OK, "published 1\n")
     assert run("inbox", "list", "-o", "json").stdout == "[]\n"
+
+
+def test_a_table_names_every_entry_by_its_key_or_its_id():
+    """A key is cut where it is long, and what has no key has none to be named by: then the id stands beside it."""
+    run("migrate", "cli_shop:app")
+    long = "k" * 60 + "/end"
+    run("publish", "cli_shop:app", "mails", '{"payment_id": "p-1"}')
+    assert "id" not in run("inbox", "list").stdout.splitlines()[0].split()
+    run("publish", "cli_shop:app", "mails", f'{{"payment_id": "{long}"}}')
+    run(
+        "publish", "cli_shop:app", "mails", '{"payment_id": "p-1", "payment_id": "p-1"}'
+    run("publish", "cli_shop:app", "mails", "{}")
+    rows = json.loads(run("inbox", "list", "-o", "json").stdout)
+    ids = {row["key"]: row["id"] for row in rows}
+    head, *lines = run("inbox", "list").stdout.splitlines()
+    assert "id" in head.split()
+    assert max(map(len, lines)) < 200
+    for row, line in zip(rows, lines, strict=True):
+        assert (row["id"] in line) == (len(row["key"]) > 40 or not row["keyed"]), line
+    [cut] = [line for line in lines if ids[long] in line]
+    assert long not in cut
+    assert "/end" in cut
 
 
 def test_migrate_is_repeatable_and_can_be_only_looked_at(shop):
