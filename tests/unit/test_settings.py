@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ WRONG_NUMBERS = [
 
 
 @pytest.mark.parametrize(("name", "value", "words"), WRONG_NUMBERS)
-def test_a_value_out_of_range_is_refused(name: str, value: object, words: str) -> None:
+def test_a_value_out_of_range_is_refused(name: str, value: Any, words: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(words)) as refused:
         Settings.load(environ={}, **{name: value})
     assert str(refused.value).startswith(f"{name} = ")
