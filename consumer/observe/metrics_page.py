@@ -15,22 +15,24 @@ Generated from `consumer/observe/`; `python -m consumer.observe.metrics_page > d
 compares.
 
 `consumer run` and `consumer relay` answer on a port of their own: `--health-port PORT` (and `--health-host 0.0.0.0` where
-others than this machine ask). `consumer ingest` answers on the port that it serves. None of it needs authentication, none of
-it names a key or a tenant.
+others than this machine ask). `consumer ingest` answers on the port that it serves, and on such
+a port too: let orchestrators ask there, because clients can use up the connections of the other. None of it needs
+authentication, none of it names a key or a tenant.
 
 ## Health
 
 | path | 503 when | what an orchestrator does about it |
 |---|---|---|
 | `/livez` | the event loop has been held for `loop_limit` seconds, or a part of the process has ended by a bug | starts a new process |
-| `/readyz` | of that too; it is not open yet or is ending; its sign of life is not renewed (the store is away); the broker is away or a partition cannot be read (a relay: the broker does not take what is in the outbox); handlers that ignore their cancellation hold every slot; a message has been in hand for longer than `unfinished_limit` | waits, and sends an ingest no requests |
+| `/readyz` | of that too; it is not open yet or is ending; the store refuses, or the sign of life is not renewed; the broker is away or a partition cannot be read (a relay: the broker does not take what is in the outbox); handlers that ignore their cancellation hold every slot; a message has been in hand for longer than `unfinished_limit` | waits, and sends an ingest no requests |
 | `/startupz` | the event loop does not run yet | waits |
 
 The body is JSON: `{"status": "not ready", "reasons": ["it is ending"]}`. A worker answers from threads of its own, so a held
 event loop is seen and told. No answer asks a store or a broker: `/livez` must not fail because they are away, since a new
-process would not bring them back, and `/readyz` says what the process has noticed by itself. A store that is away is
-noticed after seven tenths of `worker_ttl` (10.5 s), a broker after 10 s. The ingest's `/readyz` asks its store, once a second
-at most.
+process would not bring them back, and `/readyz` says what the process has noticed by itself. A store that refuses
+is noticed by the worker's own questions, a second after the first refusal and again at the first answer; one that takes
+connections and never answers, after seven tenths of `worker_ttl` (10.5 s) at the latest; a broker after 10 s. The ingest's
+`/readyz` asks its store, once a second at most.
 
 Whoever holds the event loop for more than a second is named in a warning while it lasts: the handler, and the line of code.
 
