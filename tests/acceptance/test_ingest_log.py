@@ -22,7 +22,9 @@ async def test_a_payment_that_is_refused_for_good_is_a_warning(empty_world: Worl
         assert (await pay(ingest.port, "p-2", account="blocked")).status == 422
         assert await asyncio.to_thread(ingest.terminate) == 0, ingest.log
         lines = [json.loads(line) for line in ingest.log.splitlines()]
-    [said] = [line for line in lines if line["logger"] == "consumer.endings"]
+    endings = [line for line in lines if line["logger"] == "consumer.endings"]
+    assert len(endings) == 1
+    said = endings[0]
     assert said["level"] == "warning"
     assert said["message"] == "payments.requested: dead: account blocked"
     assert {"handler", "tenant", "key_hash", "attempt", "state"} <= said.keys()

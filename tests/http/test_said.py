@@ -28,7 +28,9 @@ async def test_a_dead_letter_is_a_warning(site, caplog, body, reason):
     for _ in range(2):
         assert (await site.post(STRIPE, None, body, stripe_signed(body))).status_code == 200
     [entry] = await site.entries()
-    [record] = [record for record in caplog.records if record.name == "consumer.ingest"]
+    said = [record for record in caplog.records if record.name == "consumer.ingest"]
+    assert len(said) == 1
+    record = said[0]
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(f"payments.requested: dead letter: {reason}")
     assert record.fields == {
@@ -44,7 +46,9 @@ async def test_a_conflict_is_a_warning_and_names_no_key(site, caplog):
     first, other = as_bytes(payment()), as_bytes(payment(amount=7))
     for body in (first, first, other):
         assert (await site.post(STANDARD, None, body, standard(body))).status_code == 200
-    [record] = [record for record in caplog.records if record.name == "consumer.ingest"]
+    said = [record for record in caplog.records if record.name == "consumer.ingest"]
+    assert len(said) == 1
+    record = said[0]
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("payments.requested: conflict, a dead letter: ")
     assert "p-1" not in record.getMessage()

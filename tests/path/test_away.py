@@ -94,15 +94,17 @@ async def test_readiness_turns_long_before_the_sign_of_life_is_too_old(
         runtime = shop.running.runtime
         assert shop.observed.answer("/readyz")[0] == 200
         weather.down = True
-        await shop.until(runtime.troubles)
-        [reason] = runtime.troubles()
-        assert reason.startswith("the store has not answered for ")
-        assert shop.observed.answer("/readyz")[0] == 503
-        assert shop.observed.answer("/livez")[0] == 200, "a new process would not bring it back"
-        assert not runtime.ready
-        with pytest.raises(BrokerUnavailable, match="not ready"):
-            await shop.running.call(order, Order("o-1"))
-        weather.down = False
+        try:
+            await shop.until(runtime.troubles)
+            [reason] = runtime.troubles()
+            assert reason.startswith("the store has not answered for ")
+            assert shop.observed.answer("/readyz")[0] == 503
+            assert shop.observed.answer("/livez")[0] == 200, "a new process would not bring it back"
+            assert not runtime.ready
+            with pytest.raises(BrokerUnavailable, match="not ready"):
+                await shop.running.call(order, Order("o-1"))
+        finally:
+            weather.down = False
         await shop.until(lambda: not runtime.troubles())
         assert await shop.running.call(order, Order("o-1")) == "taken"
     assert ran == ["o-1"]
