@@ -57,6 +57,36 @@ async def test_who_lands_while_the_head_ends_is_not_forgotten(postgres_url: str)
         assert [taken.key for taken in await there.arrivals.due(worker, [HANDLER], 10)] == [b"k-2"]
 
 
+async def test_two_that_land_behind_each_other_meet_in_no_deadlock(postgres_url: str) -> None:
+    """Each ends an entry of one lane and lands into the other's: the second waits before it has locked anything."""
+    async with contextlib.AsyncExitStack() as stack:
+        store = PostgresStore(postgres_url, "shop")
+        stack.push_async_callback(store.close)
+        await store.migrate()
+        worker = await store.workers.open(600, "test")
+        groups: list[Group] = []
+        for number in (1, 2):
+            await store.arrivals.land([landing(f"k-{number}", lane=b"acc-%d" % number)])
+            groups.append(await store.groups.open())
+            assert len(await groups[-1].due([HANDLER], 1)) == 1
+        first, second = groups
+        await first.fill([], [], [landing("k-3", lane=b"acc-2")])
+        filling = asyncio.create_task(second.fill([], [], [landing("k-4", lane=b"acc-1")]))
+        waiting = asyncio.create_task(locked(postgres_url))
+        await asyncio.wait({filling, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waits = not filling.done()
+        waiting.cancel()
+        if waits:
+            await first.seal()
+            await first.commit()
+        await filling
+        assert waits
+        await second.seal()
+        await second.commit()
+        due = await store.arrivals.due(worker, [HANDLER], 10)
+        assert {taken.key for taken in due} == {b"k-3", b"k-4"}
+
+
 class Mill:
     """Lanes that are landed into and worked off at once, and what became of them."""
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from consumer.entry import State, Taken
 from consumer.ports.operator import Resolution
 from consumer.stores.postgres.connect import Connection
-from consumer.stores.postgres.landing import land
-from consumer.stores.postgres.lanes import leave
+from consumer.stores.postgres.landing import land, lanes_of
+from consumer.stores.postgres.lanes import leave, lock
 from consumer.stores.postgres.pool import Pool
 from consumer.stores.postgres.rows import clean, in_seconds, taken, uuids
 from consumer.stores.postgres.writes import send, tell
@@ -85,6 +85,7 @@ async def resolve(pool: Pool, resolution: Resolution) -> bool:
             await tell(connection, [line])
             if row["lane"] is not None and resolution.to is not State.WAITING:
                 lane = row["handler"], row["tenant"], row["lane"]
+                await lock(connection, row["app"], {lane, *lanes_of(resolution.landings)})
                 await leave(connection, row["app"], {resolution.identity: lane})
             if resolution.to is State.DONE:
                 await send(connection, row["app"], resolution.outgoing)

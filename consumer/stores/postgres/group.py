@@ -14,7 +14,7 @@ from consumer.message import Outgoing
 from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.faults import DRIVER, group_fault, handler_fault, is_lost, one_line
 from consumer.stores.postgres.group_entries import GroupEntries
-from consumer.stores.postgres.landing import land
+from consumer.stores.postgres.landing import land, lanes_of
 from consumer.stores.postgres.pool import Pool
 from consumer.stores.postgres.writes import send
 
@@ -140,6 +140,8 @@ class PostgresGroup:
             await self._entries.fill(results)
         if landings:
             await self._entries.limit_locks()
+            if lanes := lanes_of(landings):
+                await self._entries.lock_lanes(lanes)
             await land(self._connection, self._app, landings)
         await send(self._connection, self._app, outgoing)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import asyncpg
 
@@ -11,7 +11,7 @@ from consumer.errors import GroupFault
 from consumer.stores.postgres.arrivals import READY
 from consumer.stores.postgres.claims import second_look, unnest
 from consumer.stores.postgres.connect import LOCK_TIMEOUT, Connection
-from consumer.stores.postgres.lanes import Lane, leave
+from consumer.stores.postgres.lanes import Lane, leave, lock
 from consumer.stores.postgres.rows import claim_arrays, taken, uuids
 
 __all__ = ["GroupEntries"]
@@ -141,6 +141,13 @@ class GroupEntries:
         self._tokens[identity] = token
         self._in_lane(identity, row)
         return True
+
+    async def lock_lanes(self, joined: Collection[Lane]) -> None:
+        """Lock the lanes that this transaction lets entries out of together with those that it lets entries in.
+
+        All at once and in order: two that lock some, and later more, would wait for each other.
+        """
+        await lock(self._connection, self._app, {*joined, *self._lanes.values()})
 
     async def leave_lanes(self) -> None:
         """Let those start that wait behind what this transaction has done."""

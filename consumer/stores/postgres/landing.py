@@ -9,7 +9,7 @@ from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.lanes import Lane, lock, places, promote
 from consumer.stores.postgres.rows import clean, in_seconds, uuids
 
-__all__ = ["land"]
+__all__ = ["land", "lanes_of"]
 
 _KNOWN = """
 select id, key, fingerprint, state, message is null as bare from consumer_inbox where id = any($1::uuid[])
@@ -49,12 +49,17 @@ where e.id = a.id and e.message is null and e.state in (3, 5, 6)
 _BODILY = frozenset({State.WAITING, State.IN_DOUBT, State.DEAD})
 
 
+def lanes_of(landings: Iterable[Landing]) -> set[Lane]:
+    """Return the lanes that these join; whoever also lets entries out of lanes locks all of them at once, before."""
+    return {_lane(landing, landing.lane) for landing in landings if landing.lane is not None}
+
+
 async def land(connection: Connection, app: str, landings: Sequence[Landing]) -> list[Landed]:
     """Write entries as `ports.arrivals.Arrivals.land` says; the caller commits."""
     first: dict[bytes, Landing] = {}
     for landing in landings:
         first.setdefault(landing.identity, landing)
-    lanes = {_lane(landing, landing.lane) for landing in landings if landing.lane is not None}
+    lanes = lanes_of(landings)
     await lock(connection, app, lanes)
     # Read first: an insert would wait for whoever is writing to an entry that is there already.
     known = await _known(connection, first)

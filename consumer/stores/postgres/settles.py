@@ -13,8 +13,8 @@ import msgspec
 from consumer.entry import Kind, OnLapse, Settle, Settled, State
 from consumer.rules.states import TRANSITIONS, Event
 from consumer.stores.postgres.connect import Connection
-from consumer.stores.postgres.landing import land
-from consumer.stores.postgres.lanes import Lane, leave
+from consumer.stores.postgres.landing import land, lanes_of
+from consumer.stores.postgres.lanes import Lane, leave, lock
 from consumer.stores.postgres.rows import clean, in_seconds, uuids
 from consumer.stores.postgres.writes import Line, send, tell
 
@@ -89,7 +89,10 @@ async def settle(connection: Connection, app: str, settles: Sequence[Settle]) ->
     plan = _Plan()
     answers = [_decide(plan, rows.get(one.identity), one) for one in settles]
     await _write(connection, plan)
+    landings = [landing for one in plan.completed for landing in one.landings]
     if plan.left:
+        if landings:  # all locks at once: two that lock some, and later more, would wait for each other
+            await lock(connection, app, {*plan.left.values(), *lanes_of(landings)})
         await leave(connection, app, plan.left)
     for suspect in plan.suspects:
         if await connection.fetchval(_RESOLVED, *uuids([suspect.identity]), suspect.token):
@@ -97,7 +100,6 @@ async def settle(connection: Connection, app: str, settles: Sequence[Settle]) ->
             plan.lines.append((suspect.identity, "second_effect_suspected", suspect.token, attempts, None))
     await tell(connection, plan.lines)
     await send(connection, app, [message for one in plan.completed for message in one.outgoing])
-    landings = [landing for one in plan.completed for landing in one.landings]
     if landings:
         await land(connection, app, landings)
     return answers
