@@ -10,7 +10,7 @@ CODE   := $(wildcard consumer handlers tests bench)
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS   ?=
 # Two halves of the suite at once, each with servers of its own; a file's tests stay together.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 export PIP_ROOT_USER_ACTION := ignore
 

@@ -73,6 +73,11 @@ def _up(service: S) -> Iterator[S]:
     service.start()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest: where two processes share the tests, the last ones should be short."""
+    items.sort(key=lambda item: "storm" not in item.path.parts)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Download what the chosen tests need now: a download does not count against the first test's time."""
     if session.config.option.collectonly:
