@@ -221,9 +221,7 @@ class Desk:
 
     def _begin(self, work: Work) -> asyncio.Task[Called]:
         if not self._ready():
-            raise BrokerUnavailable(
-                "this process is not ready: it ends, or its sign of life cannot be renewed"
-            )
+            raise BrokerUnavailable("this process is not ready: it ends, or the store does not answer")
         # In a lane a call stands in line, and lands first: that is a commit of its own.
         shared = MODES[type(work.handler.mode)].in_transaction and work.envelope.lane is None
         begun = self._together.call(work) if shared else call(self._parts, work)
