@@ -8,12 +8,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from consumer.errors import SettingsError, StoreUnavailable
 from consumer.stores.redis import RedisStore
+from consumer.stores.redis.address import parse
+from consumer.stores.redis.probe import hopeless
 from tests.services import Redis, Unavailable, required
 from tests.services.base import HOST, answers, folder_for, free_port
 from tests.services.process import LocalProcess
@@ -154,6 +159,32 @@ async def test_passwords_that_do_not_fit(encrypted: Encrypted, password: str, sa
     assert says in await refusal(encrypted.url("ssl_ca_certs=ca.pem", *CLIENT, password=password))
     plain = f"redis://{password}{HOST}:{encrypted.plain}/0"
     assert says in await refusal(plain)
+
+
+class Refusing:
+    """A Sentinel's client, as its `ping` ends."""
+
+    def __init__(self, fault: Exception) -> None:
+        self.fault = fault
+
+    async def ping(self) -> None:
+        raise self.fault
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("Error 1: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed (_ssl.c:1)", "ssl_ca_certs"),
+        ("invalid username-password pair or user is disabled.", "check user, password and ACL"),
+        ("Connect call failed", None),
+    ],
+)  # fmt: skip
+async def test_sentinels_that_refuse_us_are_asked_why(said: str, says: str | None) -> None:
+    """Where none names the primary, the driver's error has no reason."""
+    address = parse(f"redis+sentinel://{HOST}:{free_port()}/shop")
+    sentinels: Any = [Refusing(exceptions.ConnectionError(said))]
+    why = await hopeless(address, sentinels, MasterNotFoundError("No master found for 'shop'"))
+    assert why is None if says is None else says in (why or "")
 
 
 async def test_tls_on_one_side_only(encrypted: Encrypted) -> None:

@@ -149,7 +149,8 @@ class Calls:
         except TimeoutError as fault:
             raise StoreUnavailable(f"Redis has not answered for {CALL_TIMEOUT:.0f} s") from fault
         except DRIVER as error:
-            if not self.trusted and (why := await hopeless(self.address, error)) is not None:
+            why = None if self.trusted else await hopeless(self.address, self._sentinels, error)
+            if why is not None:
                 raise SettingsError(f"store={self.address.shown!r}: {why}") from error
             await self._look_anew()
             raise store_fault(error) from error

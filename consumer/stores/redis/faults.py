@@ -65,6 +65,8 @@ def one_line(error: BaseException) -> str:
     """Return an error's text as one line, for logs and for people."""
     # Redis appends where in the script it was; redis-py the whole command.
     text = re.sub(r" script: [0-9a-f]{40}.*$", "", " ".join(str(error).split()))
+    # And of each Sentinel its client with everything in it.
+    text = re.sub(r"<redis\.asyncio\.client\.Redis\(.*?\)>\)>\)>", "a Sentinel", text)
     return text[:300] or type(error).__name__
 
 

@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import ssl
 
+from redis.asyncio.sentinel import MasterNotFoundError
+
 from consumer.stores.redis.address import Address
-from consumer.stores.redis.faults import settings_fault
+from consumer.stores.redis.connect import Sentinels
+from consumer.stores.redis.faults import DRIVER, settings_fault
 from consumer.tls import unreadable
 
 __all__ = ["hopeless"]
@@ -18,17 +21,36 @@ _PATIENCE = 2.0
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
-async def hopeless(address: Address, error: BaseException) -> str | None:
+async def hopeless(address: Address, sentinels: Sentinels, error: BaseException) -> str | None:
     """Return why this URL can never work, in one line; `None` where trying again may help.
 
     Args:
         address: what was connected to.
+        sentinels: the clients of its Sentinels, if it has any.
         error: what redis-py raised.
     """
     files = {name: address.options[name] for name in _FILES if name in address.options}
     authorities, certificate, key = _FILES
     broken = unreadable(files, authorities=authorities, certificate=certificate, key=key)
-    return broken or settings_fault(error) or await _half_encrypted(address)
+    return (
+        broken
+        or settings_fault(error)
+        or await _refused_by(sentinels, error)
+        or await _half_encrypted(address)
+    )
+
+
+async def _refused_by(sentinels: Sentinels, error: BaseException) -> str | None:
+    """Return what a Sentinel says to us: where none names the primary, redis-py keeps no reason."""
+    if not isinstance(error, MasterNotFoundError):
+        return None
+    for each in sentinels:
+        try:
+            await each.ping()
+        except DRIVER as fault:
+            if (why := settings_fault(fault)) is not None:
+                return f"a Sentinel: {why}"
+    return None
 
 
 async def _half_encrypted(address: Address) -> str | None:
