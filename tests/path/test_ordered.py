@@ -127,7 +127,9 @@ async def test_a_lane_keeps_its_order_through_retries(url, mode):
         await finished(at)
     assert ledger.in_order(lanes=4, each=6)
     assert ledger.most == 1
-    assert {name: ledger.starts[name] for name in fails} == {name: n + 1 for name, n in fails.items()}
+    for name, times in fails.items():
+        # A Transactional one may be started again because a neighbour of its group has failed.
+        assert ledger.starts[name] == times + 1 or (mode == "Transactional" and ledger.starts[name] > times)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -206,7 +208,8 @@ async def test_without_an_ordering_key_there_is_no_order(url):
     source.add("orders", Order("none/0", "raise"))
     source.add("orders", Order("none/1"))
     async with opened(shop(AtMostOnce(), ledger), url, source=source) as at:
-        await at.until(lambda: ledger.done["none"] == [1])
+        await at.rest()
+        assert ledger.done["none"] == [1]
         [doubt] = await at.entries(State.IN_DOUBT)
         assert (doubt.lane, doubt.behind) == (None, None)
 

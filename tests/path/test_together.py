@@ -89,7 +89,9 @@ async def test_under_load_they_share_commits(url: str) -> None:
         assert await ledger(running) == [ask.id for ask in asks]
         if "postgres" in url:
             [[commits]] = await running.fetch("select count(distinct xmin::text) from ledger")
-            assert commits <= 4 + CALLS / LARGEST + 4
+            assert commits <= CALLS / 4, (
+                "how many share one depends on the time box; alone they were all of them"
+            )
         assert running.desk._together.groups >= CALLS / LARGEST - 1
         again = await asyncio.gather(*(asked(running, ask) for ask in asks))
         assert again == told
