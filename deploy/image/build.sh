@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tag=${1:-consumer:dev}
-base=${BASE_IMAGE:-docker.io/library/python:3.13-slim-trixie}
+base=${BASE_IMAGE:-python:3.13-slim-trixie}
 
 if ! docker image inspect "$base" >/dev/null 2>&1 && ! timeout 120 docker pull --quiet "$base"; then
     echo "$base cannot be had; a base of our own it is"
