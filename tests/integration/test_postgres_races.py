@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from consumer.entry import Answer, Held, Kind, Settle, State, Won
-from consumer.stores.postgres import PostgresStore, claims
+from consumer.stores.postgres import PostgresStore, claims, operator
 from consumer.testing.contract.samples import claim, landing, outgoing
 
 
@@ -55,6 +56,24 @@ async def test_what_was_read_is_compared_when_it_is_written(store, postgres_url,
     settled, _ = await there.inbox.turn(other, [Settle(claim().identity, won.token, Kind.COMPLETE)], [])
     assert [one.value for one in settled] == ["ok"]
     await there.close()
+
+
+async def test_one_purges_at_a_time(store, postgres_url):
+    """Mutant: a purge that takes no turn (then every process of a hundred reads the same old entries)."""
+    worker = await store.workers.open(600, "here")
+    _, [won] = await store.inbox.turn(worker, [], [claim()])
+    await store.inbox.turn(worker, [Settle(claim().identity, won.token, Kind.COMPLETE)], [])
+    other = await asyncpg.connect(postgres_url)
+    theirs = other.transaction()
+    await theirs.start()
+    mine = {"app": "shop", "handler": claim().handler, "older_than": -1.0, "limit": 10}
+    await other.execute(operator._PURGE, "another app", claim().handler, -1.0, 10)
+    await other.execute(operator._PURGE, "shop", "another handler", -1.0, 10)
+    await other.execute(operator._PURGE, "shop", claim().handler, 1e6, 10)
+    assert await store.operator.purge(**mine) == 0, "somebody is at it"
+    await theirs.rollback()
+    assert await store.operator.purge(**mine) == 1
+    await other.close()
 
 
 async def test_a_transaction_in_progress_is_asked_about_again(store):

@@ -55,10 +55,14 @@ insert into consumer_story (id, event, token, attempt, reason) select id, 'redri
 
 _LANE = "select app, handler, tenant, lane from consumer_inbox where id = $1 and token = $2 and state = 6"
 
+# One purger at a time and handler: every process purges, and whoever finds another one at it has nothing to do.
 _PURGE = """
-with old as (
+with turn as materialized (
+    select pg_try_advisory_xact_lock(hashtextextended('consumer purge ' || $1 || ' ' || $2, 0)) as mine
+), old as (
     select id from consumer_inbox
-    where app = $1 and handler = $2 and state = 4 and created_at < now() - make_interval(secs => $3::float8)
+    where (select mine from turn) and app = $1 and handler = $2 and state = 4
+        and created_at < now() - make_interval(secs => $3::float8)
     order by created_at limit $4 for update skip locked
 ), told as (
     delete from consumer_story s using old where s.id = old.id
