@@ -1,4 +1,4 @@
-"""`import consumer` is quick and brings in no driver, no server and no command line."""
+"""`import consumer` is quick because it brings in no driver, no server and no command line."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import subprocess
 import sys
 
-import pytest
-
-HEAVY = {"aiokafka", "asyncpg", "click", "redis", "rich", "sqlite3", "starlette", "uvicorn"}
+HEAVY = {
+    *("aiokafka", "asyncpg", "redis", "sqlite3", "cryptography"),
+    *("starlette", "uvicorn", "h11", "httpx", "http.server"),
+    *("click", "rich", "opentelemetry", "prometheus_client"),
+}
 
 PROGRAM = """
-import sys, time
-started = time.perf_counter()
+import sys
 import consumer
-took = time.perf_counter() - started
 import json
-print(json.dumps([took, sorted(sys.modules), sorted(consumer.__all__), sorted(n for n in consumer.__all__ if not hasattr(consumer, n))]))
+print(json.dumps([sorted(sys.modules), sorted(consumer.__all__), sorted(n for n in consumer.__all__ if not hasattr(consumer, n))]))
 """
 
 PUBLIC = {
@@ -55,25 +55,19 @@ PUBLIC = {
 }
 
 
-def imported() -> tuple[float, set[str], set[str], set[str]]:
+def imported() -> tuple[set[str], set[str], set[str]]:
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
-    took, modules, public, missing = json.loads(done.stdout)
-    return took, set(modules), set(public), set(missing)
+    modules, public, missing = json.loads(done.stdout)
+    return set(modules), set(public), set(missing)
 
 
 def test_no_driver_server_or_command_line_is_imported():
-    _, modules, _, _ = imported()
+    modules, _, _ = imported()
     assert "consumer.declare.handlers" in modules
     assert modules & HEAVY == set()
 
 
 def test_the_public_names_are_these():
-    _, _, public, missing = imported()
+    _, public, missing = imported()
     assert public == PUBLIC
     assert missing == set()
-
-
-@pytest.mark.slow
-def test_it_takes_less_than_a_tenth_of_a_second():
-    # the best of several: what else this machine does must not decide
-    assert min(imported()[0] for _ in range(7)) < 0.1
