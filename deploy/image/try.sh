@@ -84,7 +84,8 @@ PY
 fi
 done_at payments.settled
 echo "$payment is done, and its settlement too"
-asked "http://127.0.0.1:$health/metrics" | grep -m2 '^consumer_outcomes_total.*payments.settled' || refuse "no metrics"
+metrics=$(asked "http://127.0.0.1:$health/metrics")
+grep -m2 '^consumer_outcomes_total.*payments.settled' <<<"$metrics" || refuse "no metrics"
 for _ in $(seq 60); do [[ $(docker inspect "$worker" --format '{{.State.Health.Status}}') == healthy ]] && break; sleep 0.5; done
 [[ $(docker inspect "$worker" --format '{{.State.Health.Status}}') == healthy ]] || refuse "Docker's own health check fails"
 

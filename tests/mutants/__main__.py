@@ -16,7 +16,7 @@ from tests.mutants.table import Mutant, Stale, chosen, load
 from tests.mutants.tree import copied
 from tests.mutants.trial import Result, run_tests, try_mutant
 from tests.mutants.witness import Ended
-from tests.services import Postgres, Unavailable, close
+from tests.services import Kafka, Postgres, Service, Unavailable, close
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _results(mutants: Sequence[Mutant], jobs: int) -> Iterator[Result]:
     """Try the mutants, `jobs` at a time, each in a copy that nobody else uses meanwhile; in their order."""
-    environment = _with_postgres(mutants)
+    environment = _with_servers(mutants)
     try:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(jobs) as pool:
             trees = [copied(Path(folder, str(number)).resolve()) for number in range(jobs)]
@@ -90,14 +90,19 @@ def _unsound(mutant: Mutant, sound: dict[str, Ended]) -> str:
     return f"without the mutant: {'; '.join(bad)}" if bad else ""
 
 
-def _with_postgres(mutants: Sequence[Mutant]) -> dict[str, str]:
-    """Return the environment of all runs: they share one server, where a test needs it and it can be had."""
+def _with_servers(mutants: Sequence[Mutant]) -> dict[str, str]:
+    """Return the environment of all runs: they share the servers that a test needs, where they can be had."""
     environment = dict(os.environ)
+    needed: list[type[Service]] = []
     if any("postgres" in test for mutant in mutants for test in mutant.tests):
+        needed.append(Postgres)
+    if any(mutant.name.startswith("kafka: ") for mutant in mutants):
+        needed.append(Kafka)
+    for kind in needed:
         try:
-            environment[Postgres.variable] = Postgres.shared().url
+            environment[kind.variable] = kind.shared().url
         except Unavailable as error:
-            print(f"no PostgreSQL: {error}", file=sys.stderr)
+            print(f"no {kind.name}: {error}", file=sys.stderr)
     return environment
 
 
