@@ -15,7 +15,7 @@ from tests.storm.campaign import storm
 from tests.storm.places import OnPostgres, OnRedis
 from tests.storm.plan import DUPLICATES, Plan, stream
 
-SHORT = Plan(seed=11, seconds=50, messages=15_000, ttl=4)
+SHORT = Plan(seed=11, seconds=50, messages=9_000, ttl=4)
 
 
 @pytest.mark.timeout(240)
