@@ -28,6 +28,9 @@ async def pay(payment: Payment, tx: Tx) -> None:
     await tx.execute("insert into ledger values ($1)", payment.payment_id)
 @app.on("mails", key=Key.field("payment_id"), mode=AtMostOnce(), same=["payment_id"])
 async def mail(payment: Payment) -> None: ...
+laned = App("laned")
+@laned.on("mails", key=Key.field("payment_id"), mode=AtMostOnce(), ordered=True)
+async def in_order(payment: Payment) -> None: ...
 unmet = App("unmet")
 @unmet.on("mails", key=Key.field("payment_id"), mode=AtLeastOnce())
 async def needs(payment: Payment, away: Away) -> None: ...
@@ -178,6 +181,14 @@ def test_a_store_that_cannot_keep_a_promise_is_refused_before_it_is_asked_for(ve
     assert "payments is Transactional" in done.output + done.stderr
     assert "has no transactions; use postgresql:// or sqlite://" in done.output + done.stderr
     assert "hunter2" not in done.output + done.stderr
+
+
+@pytest.mark.parametrize("verb", ["run", "ingest", "migrate", "check"])
+def test_a_store_without_lanes_is_refused_for_an_ordered_handler(verb):
+    done = run(verb, "cli_shop:laned", "--store", "redis://127.0.0.1:1/0")
+    assert done.exit_code == Code.CONFIGURATION
+    assert "mails is ordered" in done.output + done.stderr
+    assert "keeps no order; use postgresql:// or sqlite://" in done.output + done.stderr
 
 
 def test_explain_is_generated_from_the_table_of_modes():
