@@ -135,10 +135,16 @@ class Weather:
     async def _dismiss(self, left: int) -> None:
         """End all but `left` at once, with SIGTERM; not to be clean then is a fault."""
         going, self._live = self._live[left:], self._live[:left]
-        codes = await asyncio.gather(*(asyncio.to_thread(self._shop.terminate, each, 90) for each in going))
+        codes = await asyncio.gather(*(asyncio.to_thread(self._end, each) for each in going))
         for worker, code in zip(going, codes, strict=True):
             if code:
                 self.faults.append(f"exit {code} after SIGTERM: {self._tail(worker)}")
+
+    def _end(self, worker: Worker) -> int | None:
+        """SIGTERM, once it listens: one that comes while Python starts ends it by itself, before there is anything to drain."""
+        assert worker.stdout is not None
+        worker.stdout.readline()  # `ready`; nobody else reads it
+        return self._shop.terminate(worker, 90)
 
     def _tail(self, worker: Worker) -> str:
         return self._shop.log_of(worker)[-1500:]
