@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.mutants.table import Mutant, Stale, chosen, load
+from tests.mutants.table import Mutant, Stale, chosen, drawn, load
 from tests.mutants.tree import copied
 from tests.mutants.trial import Result, run_tests, try_mutant
 from tests.mutants.witness import Ended
@@ -27,9 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--list", action="store_true", help="say what each mutant breaks, and run nothing")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="so many at a time (2)")
+    parser.add_argument("--one-in", type=int, default=1, metavar="N", help="draw one in N of them (1: all)")
+    parser.add_argument(
+        "--seed", default="", metavar="TEXT", help="what the draw depends on, and nothing else"
+    )
     given = parser.parse_args(arguments)
     try:
-        mutants = chosen(load(), given.names)
+        mutants = drawn(chosen(load(), given.names), max(1, given.one_in), given.seed)
     except Stale as stale:
         print(f"tests/mutants: {stale}", file=sys.stderr)
         return 2
@@ -44,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed += not result.caught
         word = "caught by" if result.caught else "FAILED   "
         print(f"{result.name:{width}}  {result.seconds:5.1f} s  {word}  {result.text}", flush=True)
+    if given.one_in > 1:
+        print(f"drawn: one in {given.one_in}, seed {given.seed!r}")
     print(f"{len(mutants)} mutants in {time.monotonic() - began:.0f} s")
     print(f"{len(mutants) - failed} passed, {failed} failed")
     return 1 if failed else 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-__all__ = ["Edit", "Mutant", "Stale", "chosen", "load"]
+__all__ = ["Edit", "Mutant", "Stale", "chosen", "drawn", "load"]
 
 _HERE = Path(__file__).parent
 
@@ -112,3 +113,14 @@ def chosen(mutants: Sequence[Mutant], patterns: Sequence[str]) -> list[Mutant]:
         if not any(fnmatch.fnmatchcase(mutant.name, pattern) for mutant in mutants):
             raise Stale(f"no mutant is called {pattern!r}; --list names them")
     return [m for m in mutants if any(fnmatch.fnmatchcase(m.name, pattern) for pattern in patterns)]
+
+
+def drawn(mutants: Sequence[Mutant], one_in: int, seed: str) -> list[Mutant]:
+    """Return one in `one_in` mutants, in their order: which ones, the seed alone decides."""
+
+    def lot(mutant: Mutant) -> bytes:
+        return hashlib.sha256(f"{seed} {mutant.name}".encode()).digest()
+
+    count = -(-len(mutants) // one_in)
+    lots = sorted(lot(mutant) for mutant in mutants)[:count]
+    return [mutant for mutant in mutants if lot(mutant) in lots]

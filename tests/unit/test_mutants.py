@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.table import Edit, Mutant, Stale, chosen, load
+from tests.mutants.table import Edit, Mutant, Stale, chosen, drawn, load
 from tests.mutants.tree import ROOT, copied, planted
 from tests.mutants.trial import run_tests, try_mutant
 
@@ -54,6 +54,15 @@ def test_a_name_that_no_mutant_has():
     with pytest.raises(Stale, match="no mutant is called 'nobody'"):
         chosen(load(), ["nobody"])
     assert {row.name.partition(":")[0] for row in chosen(load(), ["sqlite: *"])} == {"sqlite"}
+
+
+def test_a_draw_is_repeatable_and_every_row_has_its_turn():
+    rows = load()
+    draws = [drawn(rows, 3, seed) for seed in ("a", "a", *map(str, range(40)))]
+    assert draws[0] == draws[1] != draws[2]
+    assert {len(draw) for draw in draws} == {-(-len(rows) // 3)}
+    assert {row.name for draw in draws for row in draw} == {row.name for row in rows}
+    assert drawn(rows, 1, "a") == rows
 
 
 @pytest.fixture(scope="module")
