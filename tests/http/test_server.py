@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from consumer.errors import SettingsError
+from consumer.http.guard import Guard
 from consumer.http.server import address_of, listening
 from tests.http.raw import connected, exchanged, replies
 from tests.http.serverkit import HOST, Echo, post, serving
@@ -285,3 +286,20 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(SettingsError, match="write HOST:PORT"):
         address_of(text)
+
+
+async def test_a_response_waits_for_no_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nagle's delay is off on every connection: head and body are two writes, and the second would wait 40 ms else."""
+    without_delay: list[int] = []
+    made = Guard.connection_made
+
+    def watched(guard: Guard, transport: asyncio.BaseTransport) -> None:
+        connection = transport.get_extra_info("socket")
+        without_delay.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(guard, transport)
+
+    monkeypatch.setattr(Guard, "connection_made", watched)
+    async with serving(Echo()) as port:
+        assert replies(await exchanged(HOST, port, GET)) == [200]
+    assert len(without_delay) == 1
+    assert without_delay[0] != 0
