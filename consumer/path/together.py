@@ -69,16 +69,24 @@ class Together:
         self._waiting: deque[_Waiting] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._sizes: dict[str, int] = {}
+        self._beginning = False
         self.groups = 0
 
     async def call(self, work: Work) -> Called:
         """As `direct.call`, for a Transactional handler that is in no lane."""
         answer: asyncio.Future[Called] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(work, answer, contextvars.copy_context()))
-        self._begin()
+        self._begin_soon()
         return await answer
 
+    def _begin_soon(self) -> None:
+        """Begin when whoever is ready to run now has had its turn: what came in one read of the sockets is one group."""
+        if not self._beginning:
+            self._beginning = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
     def _begin(self) -> None:
+        self._beginning = False
         while self._waiting and len(self._running) < self._parts.transactions.lanes:
             group = self._next()
             if not group:
@@ -92,7 +100,7 @@ class Together:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._parts.calls.discard(task)
-        self._begin()
+        self._begin_soon()
 
     def _next(self) -> list[_Waiting]:
         """Take the one that has waited longest, and whoever can share its commit."""
