@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import POSTGRES, SQLITE
-from tests.acceptance.gate import Gate
 from tests.acceptance.ingesting import Ingest
 from tests.acceptance.shop import ROOT, until
 from tests.acceptance.worlds import EmbeddedOnPostgres, World
 from tests.http.shopkit import PAYMENT, code_of, replayed
 from tests.http.signing import as_bytes, requested, standard
+from tests.proxy import Proxy
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -54,9 +54,9 @@ async def pay_until_told(client: httpx.AsyncClient, key: str) -> httpx.Response:
 
 
 @pytest.fixture
-async def gated(postgres_url: str, tmp_path: Path) -> AsyncIterator[tuple[World, Gate]]:
+async def gated(postgres_url: str, tmp_path: Path) -> AsyncIterator[tuple[World, Proxy]]:
     """The application on Postgres, which it reaches through a gate."""
-    gate = Gate(postgres_url)
+    gate = Proxy(postgres_url)
     await gate.open()
     world = EmbeddedOnPostgres(tmp_path, postgres_url)
     world.shop.migrate()
@@ -186,7 +186,7 @@ async def test_sigterm_under_load_answers_what_has_started(empty_world: World) -
     assert rows == sorted(taken), "who was told has a row, and who has a row was told"
 
 
-async def test_a_store_that_goes_away_is_503_and_comes_back(gated: tuple[World, Gate]) -> None:
+async def test_a_store_that_goes_away_is_503_and_comes_back(gated: tuple[World, Proxy]) -> None:
     world, gate = gated
     body = as_bytes(requested("p-9"))
     with Ingest(world.shop, "--port", "0", "--worker-ttl", "3") as ingest:

@@ -1,4 +1,4 @@
-"""Redis servers of a test's own: alone, as primary and replica, as a cluster; and a proxy that loses replies."""
+"""Redis servers of a test's own: alone, as primary and replica, as a cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Self
+from typing import Any
 
 import redis.asyncio as aioredis
 
@@ -138,64 +138,6 @@ class Cluster:
     def close(self) -> None:
         for one in self.servers:
             one.close()
-
-
-class Proxy:
-    """Between a client and a server: what the server answers can be lost."""
-
-    def __init__(self, port: int) -> None:
-        self.lose = False
-        self.lost = asyncio.Event()
-        self._port = port
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._pass_on, HOST, 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def url(self) -> str:
-        assert self._server is not None
-        return f"redis://{HOST}:{self._server.sockets[0].getsockname()[1]}/0"
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        there, thither = await asyncio.open_connection(HOST, self._port)
-
-        async def forth() -> None:
-            while data := await reader.read(65_536):
-                thither.write(data)
-                await thither.drain()
-
-        async def back() -> None:
-            while data := await there.read(65_536):
-                if self.lose:
-                    self.lose = False
-                    self.lost.set()
-                    return
-                writer.write(data)
-                await writer.drain()
-
-        ways = [asyncio.ensure_future(forth()), asyncio.ensure_future(back())]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for each in (writer, thither):
-                each.close()
-            self._tasks.discard(task)
 
 
 @contextlib.asynccontextmanager

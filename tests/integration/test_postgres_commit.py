@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -11,75 +10,18 @@ from consumer.entry import State, Won
 from consumer.errors import CommitUnknown, StoreUnavailable
 from consumer.stores.postgres import PostgresStore
 from consumer.testing.contract.samples import claim
-
-
-class Proxy:
-    """Passes bytes on between clients and a server, until it is told to swallow those of one direction."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.target = (host, port)
-        self.swallow = ""
-        self.swallowed = asyncio.Event()
-        self.writers: list[asyncio.StreamWriter] = []
-        self.tasks: set[asyncio.Task] = set()
-        self.refuse = False
-
-    async def start(self) -> int:
-        self.server = await asyncio.start_server(self._client, "127.0.0.1", 0)
-        return self.server.sockets[0].getsockname()[1]
-
-    async def _client(self, reader, writer):
-        if self.refuse:
-            writer.close()
-            return
-        from_server, to_server = await asyncio.open_connection(*self.target)
-        self.writers += [writer, to_server]
-        for name, source, target in (("requests", reader, to_server), ("replies", from_server, writer)):
-            task = asyncio.create_task(self._pass(name, source, target))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
-
-    async def _pass(self, name, source, target):
-        try:
-            while data := await source.read(65536):
-                if self.swallow == name:
-                    self.swallowed.set()
-                    continue
-                target.write(data)
-        except ConnectionError:
-            pass
-        finally:
-            target.close()
-
-    def cut(self) -> None:
-        """Cut what is connected; what connects later is passed on again."""
-        self.swallow = ""
-        for writer in self.writers:
-            writer.transport.abort()
-        self.writers.clear()
-
-    async def stop(self) -> None:
-        self.server.close()
-        self.cut()
-        if self.tasks:
-            await asyncio.wait(list(self.tasks))
+from tests.proxy import Proxy
 
 
 @pytest.fixture
 async def proxy(postgres_url):
-    parts = urlsplit(postgres_url)
-    made = Proxy(parts.hostname, parts.port or 5432)
-    yield made
-    await made.stop()
+    async with Proxy(postgres_url) as made:
+        yield made
 
 
 @pytest.fixture
-async def store(postgres_url, proxy):
-    port = await proxy.start()
-    parts = urlsplit(postgres_url)
-    login = parts.netloc.rpartition("@")[0]
-    url = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}" if login else f"127.0.0.1:{port}"))
-    made = PostgresStore(url, "shop")
+async def store(proxy):
+    made = PostgresStore(proxy.url, "shop")
     await made.migrate(["create table effects (id int)"])
     await made.open()
     yield made

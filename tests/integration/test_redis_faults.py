@@ -14,7 +14,8 @@ from consumer.stores.redis import RedisStore, calls, connect
 from consumer.stores.redis.buckets import bucket_of
 from consumer.stores.redis.faults import settings_fault, store_fault
 from consumer.testing.contract.samples import BODY, Process, claim, end, landing, outgoing
-from tests.integration.rediskit import Cluster, Proxy, Server, cluster, replica_of, server, until
+from tests.integration.rediskit import Cluster, Server, cluster, replica_of, server, until
+from tests.proxy import Proxy
 from tests.services import Redis, Unavailable, required
 
 
@@ -47,14 +48,14 @@ async def process(url: str):
 
 async def test_a_lost_reply_is_not_a_lost_key(primary: Server):
     """The driver repeats nothing by itself; the same turn again is answered as it was."""
-    async with Proxy(primary.port) as proxy, process(proxy.url) as here, process(primary.url) as there:
+    async with Proxy(primary.url) as proxy, process(proxy.url) as here, process(primary.url) as there:
         win = await here.win(claim("first"))
         settle = end(claim("first"), win.token, Kind.COMPLETE, result=b"r", outgoing=[outgoing("o")])
         wish = claim("next")
-        proxy.lose = True
+        proxy.lose = "replies"
         with pytest.raises(StoreUnavailable):
             await here.store.inbox.turn(here.worker, [settle], [wish])
-        assert proxy.lost.is_set()
+        assert proxy.swallowed.is_set()
         before = await there.entry(wish)
         assert before.state is State.RUNNING, "the turn had happened"
         settled, answers = await here.store.inbox.turn(here.worker, [settle], [wish])
