@@ -26,10 +26,12 @@ from consumer.observe.observed import Observed
 from consumer.observe.tracing import tracing_of
 from consumer.path.desk import STORE_LIMIT, Desk
 from consumer.path.direct import fault_of
+from consumer.path.forward import Forwarder
 from consumer.path.keying import Unkeyed
 from consumer.path.parts import Ending, Observer, Work
 from consumer.settings import Settings
 from consumer.worker.connect import Connections, connect, under_load
+from consumer.worker.forwarding import forwarder_of
 from consumer.worker.gates import gate_of
 from consumer.worker.wiring import Runtime, check_store
 
@@ -97,7 +99,7 @@ class App:
         async def opened() -> AsyncIterator[Running]:
             with observed.served():
                 async with self.running(
-                    settings, consume=consume, observer=observed, measured=True
+                    settings, consume=consume, observer=observed, measured=True, serves=True
                 ) as running:
                     observed.opened(running.runtime, running.desk)
                     yield running
@@ -159,6 +161,7 @@ class App:
         connections: Connections | None = None,
         handlers: Sequence[Handler] | None = None,
         measured: bool = False,
+        serves: bool = False,
     ) -> AsyncIterator[Running]:
         """Open a process of the app; with `consume` its handlers are fed until the block ends.
 
@@ -172,6 +175,7 @@ class App:
             connections: store and broker (tests); default: as the settings say.
             handlers: in the stead of the declared ones (tests).
             measured: look up now and then what only store and broker know, for the metrics.
+            serves: webhooks come in here, so where they go to is looked at before the first one.
         """
         self.handlers.check(given or {})
         relays = consume if relay is None else relay
@@ -180,6 +184,11 @@ class App:
         try:
             if consume or not relays:  # a relay alone runs no handler
                 check_store(connections.store, settings.store, declared)
+            tracing = tracing_of(self.name, settings.consumer_group or self.name)
+            topics = [webhook.topic for webhook in self.handlers.webhooks]
+            forwarder = forwarder_of(self.name, settings, connections, topics, tracing) if serves else None
+            if forwarder is not None:
+                await forwarder.check()
             await connections.store.open()
             runtime = Runtime(
                 self.name,
@@ -191,14 +200,14 @@ class App:
                 given=given,
                 consumes=consume,
                 relays=relays,
-                tracing=tracing_of(self.name, settings.consumer_group or self.name),
+                tracing=tracing,
                 measured=measured,
             )
             works = consume or relays
             try:
                 await runtime.open()
                 await runtime.start()
-                running = Running(self, settings, runtime, connections)
+                running = Running(self, settings, runtime, connections, forwarder)
                 yield running
             except BaseException:
                 await runtime.close(clean=not works)
@@ -220,12 +229,24 @@ class Running:
         clean: after the block: everything in hand had ended.
     """
 
-    def __init__(self, app: App, settings: Settings, runtime: Runtime, connections: Connections) -> None:
+    def __init__(
+        self,
+        app: App,
+        settings: Settings,
+        runtime: Runtime,
+        connections: Connections,
+        forwarder: Forwarder | None = None,
+    ) -> None:
         self._app = app
         self._settings = settings
         self._connections = connections
         self.runtime = runtime
-        self.desk = Desk(runtime.parts, ready=lambda: runtime.ready, landed=runtime.look_for_due)
+        self.desk = Desk(
+            runtime.parts,
+            ready=lambda: runtime.ready,
+            landed=runtime.look_for_due,
+            forwarder=forwarder,
+        )
         self.clean = True
         self._reads: set[asyncio.Task[list[Row]]] = set()
 

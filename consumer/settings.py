@@ -93,6 +93,10 @@ class Settings:
     topics: Mapping[str, str] = _setting(
         {}, "topics that live elsewhere than `broker` says: {topic = 'embedded:'}"
     )
+    webhooks_to: str = _setting(
+        "store",
+        "where webhooks are made durable before they are acknowledged: store, or broker (on their topic)",
+    )
     consumer_group: str | None = _setting(None, "the Kafka consumer group; default: the app's name")
     instance: str | None = _setting(
         None,
@@ -149,6 +153,8 @@ class Settings:
             if value is not None and not value.strip():
                 raise SettingsError(f"{name} = {value!r}: must not be empty; leave it out for the default")
         first_position(self.first_position)
+        if self.webhooks_to not in {"store", "broker"}:
+            raise SettingsError(f"webhooks_to = {self.webhooks_to!r}: must be store or broker")
         if self.log not in {"auto", "human", "json"}:
             raise SettingsError(f"log = {self.log!r}: must be auto, human or json")
         if self.log_level not in {"debug", "info", "warning", "error"}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,8 @@ import msgspec
 from consumer.declare.handler import Handler
 from consumer.declare.keyrules import HeaderRule
 from consumer.declare.ways import Request, Webhook
-from consumer.entry import Landed, Landing
-from consumer.errors import Reject, SettingsError, StoreUnavailable
+from consumer.entry import Landed, Landing, State
+from consumer.errors import BrokerUnavailable, Reject, SettingsError, StoreUnavailable
 from consumer.http.answer import Answer, Receive, Scope, Send
 from consumer.http.asked import refused as refused_by
 from consumer.http.asked import request_of, tenant_of
@@ -21,6 +21,7 @@ from consumer.http.body import Disconnected, read_body
 from consumer.http.problem import problem
 from consumer.message import Headers, Message
 from consumer.path.desk import Desk
+from consumer.path.forward import Leaving, leaving_of
 from consumer.path.keying import Unkeyed, born_dead, landing_of
 from consumer.rules import decode
 
@@ -123,22 +124,39 @@ class WebhookApp:
             return refused_by(self.webhook.path, fault), "failed"
         return await self._landed(desk, landings, verdict.accepted)
 
-    async def _landed(self, desk: Desk, landings: list[Landing], accepted: int) -> tuple[Answer, str]:
-        if not landings:
+    async def _landed(
+        self, desk: Desk, made: Sequence[Landing | Leaving], accepted: int
+    ) -> tuple[Answer, str]:
+        """Make durable what the events have become, in the store and on the broker; only then is it acknowledged."""
+        leaving = [one for one in made if isinstance(one, Leaving)]
+        landings = [one for one in made if isinstance(one, Landing)]
+        if not made:
             return Answer(accepted), "ignored"
         try:
-            landed = await desk.land(landings)
+            dead = await desk.forward(leaving) if leaving else []
+            landed = await desk.land([*landings, *dead])
+        except BrokerUnavailable as fault:
+            _log.debug("%s: %s", self.webhook.path, fault)  # the forwarder has said it once for all
+            return problem("broker-unavailable"), "unavailable"
         except StoreUnavailable as fault:
             _log.warning("%s: %s", self.webhook.path, fault)
             return problem("store-unavailable"), "unavailable"
+        if leaving and not dead:
+            return Answer(accepted), "forwarded"
         if Landed.CONFLICT in landed:
             return Answer(accepted), "conflict"
         if all(one is Landed.DUPLICATE for one in landed):
             return Answer(accepted), "duplicate"
         return Answer(accepted), "landed"
 
-    def _landings(self, desk: Desk, event: Event, request: Request, *, alone: bool) -> list[Landing]:
-        """Return the entries that an event becomes, one a handler of the topic; none where it means nothing here."""
+    def _landings(
+        self, desk: Desk, event: Event, request: Request, *, alone: bool
+    ) -> Sequence[Landing | Leaving]:
+        """Return the entries that an event becomes, one a handler of the topic; none where it means nothing here.
+
+        Where the topic lives on a broker that webhooks go to, it is one message. What no handler can key stays with us: its
+        dead letter would only be made later.
+        """
         handlers = desk.subscribers(self.webhook.topic)
         payload, reason = self._translated(event, replace(request, key=event.key), alone=alone)
         if reason is not None:
@@ -156,15 +174,19 @@ class WebhookApp:
         if payload is None:
             return []
         value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
-        landings = []
-        for handler in handlers:
-            message = self._message(desk, event, value, handler, request)
-            envelope = desk.envelope(handler, message)
-            if isinstance(envelope, Unkeyed):
-                landings.append(born_dead(desk.app, handler, message, envelope))
-            else:
-                landings.append(landing_of(desk.app, handler, envelope))
-        return landings
+        messages = [self._message(desk, event, value, handler, request) for handler in handlers]
+        landings = [self._landing(desk, *pair) for pair in zip(handlers, messages, strict=True)]
+        made = zip(handlers, messages, landings, strict=True)
+        keyed = [each for each in made if each[2].state is not State.DEAD]
+        if not keyed or not desk.forwards(self.webhook.topic):
+            return landings
+        return [leaving_of(desk.app, event.key, keyed, source=self.source)]
+
+    def _landing(self, desk: Desk, handler: Handler, message: Message) -> Landing:
+        envelope = desk.envelope(handler, message)
+        if isinstance(envelope, Unkeyed):
+            return born_dead(desk.app, handler, message, envelope)
+        return landing_of(desk.app, handler, envelope)
 
     def _translated(self, event: Event, request: Request, *, alone: bool) -> tuple[Any, str | None]:
         """Return the payload (`None`: nothing lands), and why it could not be made.

@@ -59,6 +59,7 @@ PROBLEMS: Mapping[str, Problem] = {
         503, "The operation cannot be done at the moment", retryable=True, after=AGAIN_LATER
     ),
     "store-unavailable": Problem(503, "The store does not answer", retryable=True, after=AGAIN_LATER),
+    "broker-unavailable": Problem(503, "The broker does not answer", retryable=True, after=AGAIN_LATER),
     "secret-missing": Problem(
         503, "This webhook's secret is not configured", retryable=True, after=AGAIN_LATER
     ),

@@ -147,7 +147,8 @@ class Service:
         """Why requests cannot be taken now, for `Told`; empty where they can."""
         if await self.ready():
             return []
-        return ["requests cannot be taken: the store does not answer, or there is too much to do"]
+        where = "the store (or the broker, where webhooks go to it)"
+        return [f"requests cannot be taken: {where} does not answer, or there is too much to do"]
 
     async def _lead(self, tried: asyncio.Event) -> None:
         """Live in one task: resources must be closed by the task that has opened them."""

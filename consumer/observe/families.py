@@ -137,7 +137,8 @@ FAMILIES: tuple[Family, ...] = (
         "consumer_ingest_results_total",
         _C,
         ("provider", "result"),
-        "Webhook requests by what became of them: `landed`, `duplicate`, `ignored` (not translated, or a greeting), `conflict`, "
+        "Webhook requests by what became of them: `landed`, `forwarded` (to the broker), `duplicate`, `ignored` (not translated, "
+        "or a greeting), `conflict`, "
         "`rejected`, `failed` (by the application), `unread`, `unavailable`, or why the gate refused: `mismatch`, `missing`, …",
     ),
     Family(

@@ -16,6 +16,7 @@ from consumer.message import Envelope, Message
 from consumer.path.coalesce import Coalesced
 from consumer.path.direct import Called, call, held_by
 from consumer.path.fields import say_landed
+from consumer.path.forward import Forwarder, Leaving
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Ending, Parts, Work
 from consumer.path.together import Together
@@ -28,6 +29,7 @@ _log = logging.getLogger("consumer.ingest")
 
 RESULTS = (
     "landed",
+    "forwarded",
     "duplicate",
     "ignored",
     "conflict",
@@ -70,6 +72,7 @@ class Desk:
         ready: whether this process may take work now.
         landed: called when entries may have become due.
         limit: see `STORE_LIMIT`.
+        forwarder: publishes what webhooks bring, for topics that live on a broker; `None`: all of it lands in the store.
 
     Attributes:
         counts: what was answered, by (way in, outcome), for metrics.
@@ -84,8 +87,10 @@ class Desk:
         ready: Callable[[], bool],
         landed: Callable[[], None],
         limit: float = STORE_LIMIT,
+        forwarder: Forwarder | None = None,
     ) -> None:
         self._parts = parts
+        self._forwarder = forwarder
         self._limit = limit
         self._ready = ready
         self._landed = landed
@@ -110,7 +115,8 @@ class Desk:
     @property
     def full(self) -> bool:
         """Whether there is so much under way that more would only wait."""
-        return len(self._parts.calls) >= MOST_CALLS or self._land.waiting >= MOST_LANDINGS
+        leaving = 0 if self._forwarder is None else self._forwarder.waiting
+        return len(self._parts.calls) >= MOST_CALLS or max(self._land.waiting, leaving) >= MOST_LANDINGS
 
     @property
     def ready(self) -> bool:
@@ -196,8 +202,27 @@ class Desk:
         self._landed()
         return landed
 
+    def forwards(self, topic: str) -> bool:
+        """Whether a webhook's events go to the broker on which `topic` lives, and not into the store."""
+        return self._forwarder is not None and self._forwarder.takes(topic)
+
+    async def forward(self, leaving: Sequence[Leaving]) -> list[Landing]:
+        """Publish events of webhooks; see `Forwarder.forward`. Returns the dead letters that are to be landed.
+
+        Raises:
+            BrokerUnavailable: they may have been published; the sender comes again, and their keys tell.
+        """
+        if self._forwarder is None:
+            raise BrokerUnavailable("webhooks are not forwarded here")
+        return await self._forwarder.forward(leaving)
+
     async def answers(self) -> bool:
-        """Whether the store answers now."""
+        """Whether the store answers now; and the broker, where webhooks go to it."""
+        if not await self._store_answers():
+            return False
+        return self._forwarder is None or await self._forwarder.answers()
+
+    async def _store_answers(self) -> bool:
         try:
             async with asyncio.timeout(LOOK_LIMIT):
                 await self._parts.inbox.look([_NOBODYS])
@@ -211,7 +236,9 @@ class Desk:
         return True
 
     async def idle(self) -> None:
-        """Wait until no landing is under way (calls are the runtime's to wait for)."""
+        """Wait until nothing is being landed or forwarded (calls are the runtime's to wait for)."""
+        if self._forwarder is not None:
+            await self._forwarder.idle()
         await self._land.idle()
 
     def _silent(self) -> StoreUnavailable:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from consumer.brokers.address import is_embedded, kafka_bootstrap
 from consumer.declare.handlers import Handler
@@ -26,6 +27,8 @@ class Connections:
         reconnect: makes another handle on the same store; `None` where nobody else can see it.
         source, sink: the broker's; `None` where every topic is embedded.
         router: where outgoing messages go.
+        look: asks the broker for topics; raises `SettingsError` where one does not exist, `BrokerUnavailable` where nobody
+            answers. `None` where every topic is embedded.
     """
 
     store: Store
@@ -33,6 +36,7 @@ class Connections:
     source: Source | None
     sink: Sink | None
     router: Router
+    look: Callable[[Sequence[str]], Awaitable[None]] | None = None
 
     async def close(self) -> None:
         """Let go of everything. Never raises."""
@@ -89,6 +93,7 @@ def connect(app: str, settings: Settings, handlers: Sequence[Handler]) -> Connec
     bootstrap = kafka_bootstrap(settings.broker)
     try:
         from consumer.brokers.kafka import Access, KafkaSink, KafkaSource  # noqa: PLC0415 - only who uses Kafka needs aiokafka
+        from consumer.brokers.kafka.topics import check_topics  # noqa: PLC0415
     except ModuleNotFoundError:
         raise SettingsError(
             f"broker = {settings.broker!r} needs aiokafka: pip install 'idempotent-consumer[kafka]'"
@@ -113,7 +118,8 @@ def connect(app: str, settings: Settings, handlers: Sequence[Handler]) -> Connec
         access=access,
         memory=_memory(router),
     )
-    return Connections(store, reconnect, source, KafkaSink(bootstrap, access=access), router)
+    look = partial(check_topics, bootstrap, access=access)
+    return Connections(store, reconnect, source, KafkaSink(bootstrap, access=access), router, look)
 
 
 def _memory(router: Router) -> dict[str, tuple[str, float]]:

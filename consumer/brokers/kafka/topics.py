@@ -14,7 +14,15 @@ from consumer.brokers.kafka.access import OPEN, Access
 from consumer.brokers.kafka.connect import Admin, admin
 from consumer.errors import SettingsError
 
-__all__ = ["TopicFacts", "missing_text", "missing_topics", "refused_topics", "topic_facts", "topic_retention"]
+__all__ = [
+    "TopicFacts",
+    "check_topics",
+    "missing_text",
+    "missing_topics",
+    "refused_topics",
+    "topic_facts",
+    "topic_retention",
+]
 
 _PERMANENT = {
     UnknownTopicOrPartitionError.errno: "topic does not exist",
@@ -58,6 +66,17 @@ async def missing_topics(bootstrap: str, topics: Sequence[str], access: Access =
     if forbidden := [topic for topic, reason in refused.items() if reason == denied]:
         raise SettingsError(f"Kafka at {bootstrap}: {denied}: {', '.join(forbidden)}")
     return [topic for topic in topics if topic in refused]
+
+
+async def check_topics(bootstrap: str, topics: Sequence[str], access: Access = OPEN) -> None:
+    """Ask whether `topics` can be published to.
+
+    Raises:
+        BrokerUnavailable: nobody answers within 5 s.
+        SettingsError: one does not exist (the text says how to make it), or there is no permission to look.
+    """
+    if missing := await missing_topics(bootstrap, topics, access):
+        raise SettingsError(missing_text(bootstrap, missing))
 
 
 async def refused_topics(bootstrap: str, topics: Sequence[str], access: Access = OPEN) -> dict[str, str]:
