@@ -25,7 +25,7 @@ class Workers(Protocol):
     """One row (or lock file) per process. A closed worker never revives."""
 
     async def open(self, ttl: float, about: str) -> int:
-        """Make a worker of this app and return its number.
+        """Make a worker of this app and return its number, which is higher than every earlier one of this store.
 
         Args:
             ttl: seconds without a beat, by the store's clock, after which others may close it.
@@ -50,6 +50,17 @@ class Workers(Protocol):
 
         Counted from the later of its last beat and the store's start. Returns all unclean closed workers that may still
         hold claims, those of earlier calls too.
+        """
+        ...
+
+    async def lapsed(self, since: int) -> set[int]:
+        """Which workers of this app ended by a lapse, among those of the number `since` and above.
+
+        A worker that was closed by its own process is never among them, and one that `lapse` has closed always is, on
+        every handle, with or without claims, until the store forgets it (days later).
+
+        Args:
+            since: the lowest number that is asked about.
         """
         ...
 

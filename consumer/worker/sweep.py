@@ -112,14 +112,14 @@ class Sweep:
 
     async def adopt(self) -> None:
         """Close lapsed workers, then apply their entries' lapse rule."""
-        before = await self._store.workers.others(self._parts.worker)
-        unclean = await self._store.workers.lapse()
-        # Seen open just now, closed now: this process (or another one within a moment) has found it dead.
-        self.lapses += len(before.keys() & set(unclean))
+        workers, me = self._store.workers, self._parts.worker
+        await self._caution.meet(workers, me)
+        before = await workers.others(me)
+        unclean = await workers.lapse()
         adopted_any = False
         patience = {handler.name: handler.timeout for handler in self._reconcilable}
         while True:
-            adopted = await self._store.workers.adopt(ADOPT_BATCH, patience)
+            adopted = await workers.adopt(ADOPT_BATCH, patience)
             for entry in adopted:
                 self.adopted[entry.handler, entry.state] += 1
                 level = logging.WARNING if entry.state is State.IN_DOUBT else logging.INFO
@@ -133,9 +133,9 @@ class Sweep:
             adopted_any = adopted_any or bool(adopted)
             if len(adopted) < ADOPT_BATCH:
                 break
-        await self._caution.look(
-            self._store.workers, self._parts.worker, unclean=bool(unclean), before=before
-        )
+        dead = await self._caution.look(workers, me, unclean=bool(unclean))
+        # Seen open just now, lapsed now: this process (or another one within a moment) has found it dead.
+        self.lapses += len(before.keys() & dead)
         if adopted_any:
             self._look_for_due()
 

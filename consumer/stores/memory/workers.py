@@ -67,6 +67,14 @@ class MemoryWorkers:
                 gone.append(number)
         return gone
 
+    async def lapsed(self, since: int) -> set[int]:
+        """Those that ended by a lapse; see `ports.workers.Workers.lapsed`."""
+        return {
+            number
+            for number, row in self._data.workers.items()
+            if row.app == self._app and row.closed and not row.clean and number >= since
+        }
+
     async def adopt(self, limit: int, patience: Mapping[str, float] | None = None) -> list[Adopted]:
         """Apply `on_lapse`; see `ports.workers.Workers.adopt`."""
         closed = [number for number, row in self._data.workers.items() if row.app == self._app and row.closed]

@@ -34,6 +34,7 @@ update consumer_workers w set state = 'closed' from mine where w.id = mine.id
 _OTHERS = "select id, beats from consumer_workers where app = $1 and state = 'open' and id <> $2"
 
 # One that is locked is claiming at this moment, and so alive. While the server was down nobody could give a sign.
+# From here on `beat_at` says when it ended: what ended a moment ago is not forgotten, however old its last beat.
 _LAPSE = """
 with gone as (
     select id from consumer_workers
@@ -41,8 +42,9 @@ with gone as (
       and clock_timestamp() > greatest(beat_at, pg_postmaster_start_time()) + make_interval(secs => ttl)
     for update skip locked
 )
-update consumer_workers w set state = 'unclean' from gone where w.id = gone.id
+update consumer_workers w set state = 'unclean', beat_at = clock_timestamp() from gone where w.id = gone.id
 """
+_LAPSED = "select id from consumer_workers where app = $1 and state = 'unclean' and id >= $2"
 _HOLDERS = """
 select w.id from consumer_workers w where w.app = $1 and w.state = 'unclean'
     and exists (select from consumer_inbox e where e.worker = w.id)
@@ -117,6 +119,11 @@ class PostgresWorkers:
             return [row["id"] for row in await connection.fetch(_HOLDERS, self._app)]
 
         return await self._pool.call(work)
+
+    async def lapsed(self, since: int) -> set[int]:
+        """Those that ended by a lapse; see `ports.workers.Workers.lapsed`."""
+        rows = await self._pool.call(lambda connection: connection.fetch(_LAPSED, self._app, since))
+        return {row["id"] for row in rows}
 
     async def adopt(self, limit: int, patience: Mapping[str, float] | None = None) -> list[Adopted]:
         """Apply `on_lapse`; see `ports.workers.Workers.adopt`."""

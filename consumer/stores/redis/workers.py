@@ -22,6 +22,7 @@ _BEAT = Script("history", "signs", "beat")
 _CLOSE = Script("signs", "close")
 _LAPSE = Script("signs", "lapse")
 _OTHERS = Script("others")
+_LAPSED = Script("lapsed")
 _ADOPT = Script("entry", "adopt")
 _CLAIMS = Script("entry", "claims")
 
@@ -78,6 +79,10 @@ class RedisWorkers:
             elif how == _UNCLEAN:
                 gone.append(worker)
         return gone
+
+    async def lapsed(self, since: int) -> set[int]:
+        """Those that ended by a lapse; see `ports.workers.Workers.lapsed`."""
+        return set(map(int, await self._calls.run(_LAPSED, HOME, self._app, str(since))))
 
     async def adopt(self, limit: int, patience: Mapping[str, float] | None = None) -> list[Adopted]:
         """Apply `on_lapse`; see `ports.workers.Workers.adopt`."""

@@ -85,6 +85,10 @@ class SqliteWorkers:
                 self._signs.remove(number)
         return await self._reads.read(_unclean, self._app)
 
+    async def lapsed(self, since: int) -> set[int]:
+        """Those that ended by a lapse; see `ports.workers.Workers.lapsed`."""
+        return await self._reads.read(_lapsed, self._app, since)
+
     async def adopt(self, limit: int, patience: Mapping[str, float] | None = None) -> list[Adopted]:
         """Apply `on_lapse` to the entries of closed workers; see `ports.workers.Workers.adopt`."""
         if not await self._reads.read(_orphans, self._app, min(limit, 1)):
@@ -136,6 +140,11 @@ def _close(connection: sqlite3.Connection, app: str, workers: list[int], state: 
 
 def _unclean(connection: sqlite3.Connection, app: str) -> list[int]:
     return [number for (number,) in connection.execute(_UNCLEAN, (app,))]
+
+
+def _lapsed(connection: sqlite3.Connection, app: str, since: int) -> set[int]:
+    query = "select id from consumer_workers where id >= ? and app = ? and state = 'unclean'"
+    return {number for (number,) in connection.execute(query, (since, app))}
 
 
 def _orphans(

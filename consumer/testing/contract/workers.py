@@ -206,6 +206,43 @@ async def what_a_clean_close_leaves_is_adopted(backend: Backend) -> None:
 
 
 @CHAPTER.case()
+async def lapsed_are_those_that_did_not_say_goodbye(backend: Backend) -> None:
+    """With claims or without, on every handle, for good; never one that left, nor one that is open."""
+    here, there = await process(backend), await process(backend)
+    left, gone, idle = await process(backend), await process(backend), await process(backend)
+    await gone.win(claim())
+    await left.store.workers.close(left.worker)
+    assert await here.store.workers.lapsed(0) == set()
+    for dead in (gone, idle):
+        await backend.kill(dead.store, dead.worker)
+    await here.store.workers.lapse()
+    for store in (here.store, there.store):
+        assert await store.workers.lapsed(0) == {gone.worker, idle.worker}
+    await here.store.workers.adopt(10)
+    await left.store.workers.close(left.worker)
+    await gone.store.workers.close(gone.worker)
+    later = await process(backend)
+    assert await later.store.workers.lapsed(0) == {gone.worker, idle.worker}
+    await later.store.workers.close(later.worker)
+    assert await there.store.workers.lapsed(0) == {gone.worker, idle.worker}
+
+
+@CHAPTER.case()
+async def lapsed_names_those_of_a_number_and_above(backend: Backend) -> None:
+    """Numbers rise with every worker; another app's are another app's."""
+    here, other = await process(backend), await process(backend, app="other")
+    dead = [await process(backend) for _ in range(3)]
+    numbers = [one.worker for one in dead]
+    assert numbers == sorted(numbers)
+    for one in (*dead, other):
+        await backend.kill(one.store, one.worker)
+    await here.store.workers.lapse()
+    for first in range(3):
+        assert await here.store.workers.lapsed(numbers[first]) == set(numbers[first:])
+    assert await here.store.workers.lapsed(numbers[-1] + 1) == set()
+
+
+@CHAPTER.case()
 async def others_grow_with_every_beat(backend: Backend) -> None:
     """The open workers of this app but oneself; whose number grows is alive."""
     here, there = await process(backend), await process(backend)

@@ -12,6 +12,7 @@ call('SADD', P .. 'open:' .. A[1], worker)
 call('SADD', P .. 'apps', A[1])
 local old = call('ZRANGEBYSCORE', P .. 'ended', '-inf', digits(now - KNOWN), 'LIMIT', 0, 100)
 for _, gone in ipairs(old) do
+  call('ZREM', P .. 'lapsed:' .. (call('HGET', P .. 'n:' .. gone, 'app') or ''), gone)
   call('DEL', P .. 'n:' .. gone)
   call('ZREM', P .. 'ended', gone)
 end

@@ -1,5 +1,5 @@
 -- Workers, in the home bucket: 'n:<number>' is the row, 'open:<app>' names the open ones, 'closed:<app>' those closed
--- ones that may still hold claims, 'ended' when each ended.
+-- ones that may still hold claims, 'lapsed:<app>' those that ended by a lapse, 'ended' when each ended.
 
 -- While the server was down, or another one was the primary, nobody could give a sign: silence counts from when this
 -- server was first met.
@@ -25,5 +25,8 @@ local function shut(worker, how)
     call('SREM', P .. 'open:' .. app, worker)
     call('HSET', P .. 'closed:' .. app, worker, how)
     call('ZADD', P .. 'ended', now, worker)
+    if how == 'unclean' then
+      call('ZADD', P .. 'lapsed:' .. app, worker, worker)
+    end
   end
 end

@@ -1,0 +1,2 @@
+-- {app, since} -> the workers that ended by a lapse, of this number and above
+return call('ZRANGEBYSCORE', P .. 'lapsed:' .. A[1], A[2], '+inf')
