@@ -12,7 +12,7 @@ import pytest
 from msgspec import Struct
 
 from consumer import App, Key, Reject, Retry, Settings, Transactional, Tx
-from consumer.path.together import LARGEST
+from consumer.path.together import LARGEST, Together
 from consumer.stores import open_store
 
 CALLS = 200
@@ -77,6 +77,27 @@ async def asked(running: Any, ask: Ask) -> str:
 
 async def ledger(running: Any) -> list[str]:
     return sorted(row[0] for row in await running.fetch("select id from ledger"))
+
+
+@both
+async def test_what_arrives_in_one_turn_of_the_loop_is_one_group(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Free connections do not tear it apart: the first ones would pay for a commit of their own each."""
+    async with app.open(Settings(store=url)) as running:
+        asks = [Ask(f"a-{number:03}") for number in range(10)]
+        sizes: list[int] = []
+        made = Together._next
+
+        def watched(together: Together) -> Any:
+            group = made(together)
+            sizes.append(len(group))
+            return group
+
+        monkeypatch.setattr(Together, "_next", watched)
+        told = await asyncio.gather(*(asked(running, ask) for ask in asks))
+        assert told == [f"done {ask.id}" for ask in asks]
+        assert sizes == [10]
 
 
 @both
