@@ -27,6 +27,9 @@ REPEATED = 10
 EVERY = 0.5
 """Seconds between looks."""
 
+ALARM = "without saying goodbye"
+"""What a worker writes to its log when it takes another one for dead, and is careful for a while."""
+
 PATIENCE = 180.0
 """Seconds that one worker has, when all is sent, to end what is left; and as long again as the sending took."""
 
@@ -71,6 +74,7 @@ class Rollout:
     samples: list[Sample] = field(default_factory=list)
     events: list[tuple[float, str]] = field(default_factory=list)
     stops: list[float] = field(default_factory=list)
+    alarms: int = 0
     books: Books = field(default_factory=Books)
 
     @property
@@ -84,7 +88,8 @@ class Rollout:
         return (
             f"{self.books}\n"
             f"most lag     {worst.lag:>9,} at {worst.at:.0f} s; none left {self.recovered:.1f} s after the last step\n"
-            f"stops        {len(self.stops):>9,} clean ones, the longest {max(self.stops):.1f} s"
+            f"stops        {len(self.stops):>9,} clean ones, the longest {max(self.stops):.1f} s\n"
+            f"alarms       {self.alarms:>9,} of workers that took another one for dead"
         )
 
 
@@ -172,6 +177,10 @@ async def rollout(flow: Flow, place: Place, kafka: Kafka, say: Callable[[str], N
         faults = seen.books.faults
         seen.books = await books(place, kafka.bootstrap, hurt=0)
         seen.books.faults += faults
+        # Nobody has died, so nobody may be careful because of a death.
+        seen.alarms = sum(place.shop.log_of(worker).count(ALARM) for worker in place.shop.workers)
+        if seen.alarms:
+            seen.books.faults.append(f"{seen.alarms} alarms, though every worker has left in order")
     finally:
         place.shop.close()
     return seen
