@@ -116,7 +116,8 @@ class Desk:
     def full(self) -> bool:
         """Whether there is so much under way that more would only wait."""
         leaving = 0 if self._forwarder is None else self._forwarder.waiting
-        return len(self._parts.calls) >= MOST_CALLS or max(self._land.waiting, leaving) >= MOST_LANDINGS
+        busy = len(self._parts.calls) >= MOST_CALLS or self._land.waiting >= MOST_LANDINGS
+        return busy or leaving >= MOST_LANDINGS
 
     @property
     def ready(self) -> bool:
