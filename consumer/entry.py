@@ -87,10 +87,12 @@ class Won(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         token: the fencing token, greater than every one given out before by this store.
         attempt: counts from 1; a redrive starts it anew.
+        created_at: when the entry was made, by the store's clock, in seconds since 1970; `None` where the claim does not say.
     """
 
     token: int
     attempt: int
+    created_at: float | None = None
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):

@@ -210,4 +210,4 @@ def told_ran(parts: Parts, work: Work, won: Won, verdict: Verdict, settle: Settl
         else ending_of_settle(work, won, settle)
     )
     parts.observer.ended(work, ending, verdict.seconds)
-    return Called(ending, verdict.error)
+    return Called(ending, verdict.error, None if released else won.created_at)

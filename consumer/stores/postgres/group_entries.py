@@ -28,7 +28,8 @@ with won as (
     on conflict (id) do nothing
     returning id, token
 )
-select id, token from won union all select null, length(set_config('lock_timeout', $2::text, true))
+select id, token, null::float8 from won
+union all select null, length(set_config('lock_timeout', $2::text, true)), extract(epoch from now())::float8
 """
 
 _WAKE = f"""
@@ -186,7 +187,8 @@ class GroupEntries:
 
     async def _insert(self, claims: Sequence[Claim]) -> dict[bytes, Won]:
         rows = await self._connection.fetch(_INSERT, self._app, self._lock, *claim_arrays(claims))
-        won = {row[0].bytes: Won(row[1], 1) for row in rows if row[0] is not None}
+        [made] = [row[2] for row in rows if row[0] is None]
+        won = {row[0].bytes: Won(row[1], 1, made) for row in rows if row[0] is not None}
         self._tokens.update((identity, answer.token) for identity, answer in won.items())
         return won
 
