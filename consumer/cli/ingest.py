@@ -6,15 +6,15 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import click
 
 from consumer.app import App, Running
 from consumer.cli.exits import Code, guarded, migrate_hint
 from consumer.cli.loading import load_app
-from consumer.cli.logs import configure
 from consumer.cli.observer import Watcher
-from consumer.cli.options import connection_options, health_options
+from consumer.cli.options import lasting_options, lasting_settings, webhooks_option
 from consumer.cli.output import say
 from consumer.cli.signals import Signals, end_now
 from consumer.http.server import listening
@@ -35,33 +35,24 @@ PATIENCE = 2.0
 
 @click.command()
 @click.argument("app")
-@connection_options()
+@lasting_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0: a free one."
 )
-@click.option(
-    "--worker-ttl", type=float, metavar="S", help="Seconds without a sign of life until others adopt."
-)
+@webhooks_option
 @click.option(
     "--grace", type=float, metavar="S", help="Seconds that a shutdown waits for requests under way."
 )
-@health_options
-@click.option("--log", type=click.Choice(["human", "json"]), help="Log format; default: human on a terminal.")
 @guarded
 def ingest(
     *,
     app: str,
     store: str | None,
-    broker: str | None,
     config: str | None,
     host: str,
     port: int,
-    worker_ttl: float | None,
-    grace: float | None,
-    health_port: int | None,
-    health_host: str | None,
-    log: str | None,
+    **flags: Any,
 ) -> None:
     """Serve endpoints, webhooks, /livez, /readyz, /startupz, /metrics and /openapi.json until SIGTERM; then finish what is under way.
 
@@ -69,17 +60,7 @@ def ingest(
     Prints one line that starts with `ready` when it can accept. While the store is away it answers 503. --health-port
     serves the first four from a thread of its own too: they answer however many connections clients hold open.
     """
-    settings = Settings.load(
-        config,
-        store=store,
-        broker=broker,
-        worker_ttl=worker_ttl,
-        grace=grace,
-        health_port=health_port,
-        health_host=health_host,
-        log=log,
-    )
-    configure(settings.log, settings.log_level)
+    settings = lasting_settings(config, store=store, **flags)
     loaded = load_app(app)
     with migrate_hint(app, store):
         asyncio.run(_main(loaded, settings, host, port))
@@ -120,7 +101,9 @@ async def _serve(
 def _service(app: App, settings: Settings, observed: Observed) -> Service:
     @asynccontextmanager
     async def opened() -> AsyncIterator[Running]:
-        async with app.running(settings, consume=False, observer=observed, measured=True) as running:
+        async with app.running(
+            settings, consume=False, observer=observed, measured=True, serves=True
+        ) as running:
             observed.opened(running.runtime, running.desk)
             yield running
 

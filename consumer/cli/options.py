@@ -16,11 +16,13 @@ from consumer.settings import Settings
 __all__ = [
     "connection_options",
     "duration",
-    "health_options",
+    "lasting_options",
+    "lasting_settings",
     "not_blank",
     "one_shot_settings",
     "outlasting",
     "raw",
+    "webhooks_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,8 +74,14 @@ def connection_options(*, broker: bool = True) -> Callable[[F], F]:
     return add
 
 
-def health_options(function: F) -> F:
-    """Add `--health-port` and `--health-host` (a decorator)."""
+def lasting_options(function: F) -> F:
+    """Add what every verb has that runs until SIGTERM: connections, `--worker-ttl`, `--health-…`, `--log` (a decorator)."""
+    log = click.option(
+        "--log", type=click.Choice(["human", "json"]), help="Log format; default: human on a terminal."
+    )
+    ttl = click.option(
+        "--worker-ttl", type=float, metavar="S", help="Seconds without a sign of life until others adopt."
+    )
     port = click.option(
         "--health-port",
         type=click.IntRange(0, 65_535),
@@ -83,7 +91,32 @@ def health_options(function: F) -> F:
     host = click.option(
         "--health-host", metavar="HOST", help="Address of the health port; default: 127.0.0.1."
     )
-    return port(host(function))
+    return connection_options()(ttl(port(host(log(function)))))
+
+
+def lasting_settings(config: str | None, **flags: Any) -> Settings:
+    """Return the settings of a verb that runs until SIGTERM, and set up its logs.
+
+    Args:
+        config: the file, `None`: the default one.
+        flags: by the names of the fields; `None` means not given.
+
+    Raises:
+        SettingsError: a setting is wrong.
+    """
+    settings = Settings.load(config, **flags)
+    configure(settings.log, settings.log_level)
+    return settings
+
+
+def webhooks_option(function: F) -> F:
+    """Add `--webhooks-to` (a decorator)."""
+    option = click.option(
+        "--webhooks-to",
+        type=click.Choice(["store", "broker"]),
+        help="Where a webhook is made durable before it is acknowledged: the store (default), or its topic on the broker.",
+    )
+    return option(function)
 
 
 def one_shot_settings(config: str | None, **flags: Any) -> Settings:

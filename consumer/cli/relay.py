@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import click
 
@@ -11,9 +12,8 @@ from consumer.app import App
 from consumer.brokers.address import is_embedded
 from consumer.cli.exits import Code, guarded, migrate_hint
 from consumer.cli.loading import load_app
-from consumer.cli.logs import configure
 from consumer.cli.observer import Watcher
-from consumer.cli.options import connection_options, health_options
+from consumer.cli.options import lasting_options, lasting_settings
 from consumer.cli.output import say
 from consumer.cli.serving import serve
 from consumer.cli.signals import Signals, end_now
@@ -25,38 +25,20 @@ __all__ = ["relay"]
 
 @click.command()
 @click.argument("app")
-@connection_options()
-@click.option(
-    "--worker-ttl", type=float, metavar="S", help="Seconds without a sign of life until others take over."
-)
-@health_options
-@click.option("--log", type=click.Choice(["human", "json"]), help="Log format; default: human on a terminal.")
+@lasting_options
 @guarded
 def relay(
     *,
     app: str,
     store: str | None,
-    broker: str | None,
     config: str | None,
-    worker_ttl: float | None,
-    health_port: int | None,
-    health_host: str | None,
-    log: str | None,
+    **flags: Any,
 ) -> None:
     """Publish what is committed in the outbox, until SIGTERM. No handler runs, no resource is opened.
 
     Beside workers that run with --no-relay; any number of relays share the outbox.
     """
-    settings = Settings.load(
-        config,
-        store=store,
-        broker=broker,
-        worker_ttl=worker_ttl,
-        health_port=health_port,
-        health_host=health_host,
-        log=log,
-    )
-    configure(settings.log, settings.log_level)
+    settings = lasting_settings(config, store=store, **flags)
     loaded = load_app(app)
     if is_embedded(settings.broker):
         raise SettingsError(
@@ -73,6 +55,6 @@ async def _main(app: App, settings: Settings) -> None:
         f"ready {app.name}: relay, store {redacted(settings.store)}, broker {redacted(settings.broker)},"
         f" pid {os.getpid()}"
     )
-    clean = await serve(app, settings, signals, Watcher(), lambda: say(line), consume=False, relay=True)
+    clean = await serve(app, settings, signals, Watcher(), lambda _: say(line), consume=False, relay=True)
     if not clean:
         end_now(Code.FAILED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -12,9 +13,8 @@ from consumer.app import App
 from consumer.cli.children import supervise
 from consumer.cli.exits import Code, guarded, migrate_hint
 from consumer.cli.loading import load_app
-from consumer.cli.logs import configure
 from consumer.cli.observer import Watcher
-from consumer.cli.options import connection_options, health_options
+from consumer.cli.options import lasting_options, lasting_settings, webhooks_option
 from consumer.cli.output import say
 from consumer.cli.serving import serve
 from consumer.cli.signals import Signals, end_now, end_with_stdin
@@ -27,7 +27,7 @@ __all__ = ["run"]
 
 @click.command()
 @click.argument("app")
-@connection_options()
+@lasting_options
 @click.option("--group", metavar="NAME", help="The Kafka consumer group; default: the app's name.")
 @click.option(
     "--instance",
@@ -43,59 +43,32 @@ __all__ = ["run"]
 @click.option("--processes", type=int, metavar="N", help="Worker processes; what dies is started again.")
 @click.option("--relay/--no-relay", default=True, help="Publish the outbox too, or leave it to others.")
 @click.option("--ingest", metavar="HOST:PORT", help="Serve HTTP and webhooks in the same process.")
-@click.option(
-    "--worker-ttl", type=float, metavar="S", help="Seconds without a sign of life until others adopt."
-)
+@webhooks_option
 @click.option("--grace", type=float, metavar="S", help="Seconds that a shutdown waits for running handlers.")
 @click.option(
     "--slots", type=int, metavar="N", help="Keys started at once; what a crash leaves in doubt at most."
 )
-@health_options
-@click.option("--log", type=click.Choice(["human", "json"]), help="Log format; default: human on a terminal.")
 @click.option("--supervised", is_flag=True, hidden=True, help="End when stdin does.")
 @click.pass_context
 @guarded
 def run(
     context: click.Context,
+    /,
     *,
     app: str,
     store: str | None,
-    broker: str | None,
     config: str | None,
     group: str | None,
-    instance: str | None,
-    first_position: str | None,
-    processes: int | None,
     relay: bool,
     ingest: str | None,
-    worker_ttl: float | None,
-    grace: float | None,
-    slots: int | None,
-    health_port: int | None,
-    health_host: str | None,
-    log: str | None,
     supervised: bool,
+    **flags: Any,
 ) -> None:
     """Feed the handlers until SIGTERM; then finish what is in hand and exit 0.
 
     Prints one line that starts with `ready` when it is consuming. A second signal ends it at once.
     """
-    settings = Settings.load(
-        config,
-        store=store,
-        broker=broker,
-        consumer_group=group,
-        instance=instance,
-        first_position=first_position,
-        processes=processes,
-        worker_ttl=worker_ttl,
-        grace=grace,
-        slots=slots,
-        health_port=health_port,
-        health_host=health_host,
-        log=log,
-    )
-    configure(settings.log, settings.log_level)
+    settings = lasting_settings(config, store=store, consumer_group=group, **flags)
     if supervised:
         end_with_stdin()
     loaded = load_app(app)
@@ -119,7 +92,7 @@ async def _main(app: App, settings: Settings, *, relay: bool, ingest: tuple[str,
         settings,
         signals,
         watcher,
-        lambda: say(_ready_line(app, settings)),
+        lambda address: say(_ready_line(app, settings, address)),
         relay=relay,
         ingest=ingest,
     )
@@ -128,10 +101,11 @@ async def _main(app: App, settings: Settings, *, relay: bool, ingest: tuple[str,
         end_now(Code.FAILED)
 
 
-def _ready_line(app: App, settings: Settings) -> str:
+def _ready_line(app: App, settings: Settings, address: str | None = None) -> str:
     count = len(app.handlers.declared)
     processes = f"{settings.processes} processes, " if settings.processes > 1 else ""
+    http = "" if address is None else f"http://{address}, "
     return (
-        f"ready {app.name}: {processes}{count} handler{'' if count == 1 else 's'}, store {redacted(settings.store)},"
+        f"ready {app.name}: {http}{processes}{count} handler{'' if count == 1 else 's'}, store {redacted(settings.store)},"
         f" broker {redacted(settings.broker)}, pid {os.getpid()}"
     )

@@ -31,7 +31,7 @@ async def serve(
     settings: Settings,
     signals: Signals,
     observer: Observer,
-    ready: Callable[[], None],
+    ready: Callable[[str | None], None],
     *,
     consume: bool = True,
     relay: bool = True,
@@ -46,7 +46,7 @@ async def serve(
         settings: its own.
         signals: installed already.
         observer: sees every ending.
-        ready: called once, when it has begun.
+        ready: called once, when it has begun, with the address of the HTTP server where there is one: `127.0.0.1:8080`.
         consume: feed the handlers.
         relay: pass the outbox on.
         ingest: host and port of an HTTP server to run in the same process.
@@ -95,7 +95,7 @@ class _Life:
         settings: Settings,
         signals: Signals,
         observed: Observed,
-        ready: Callable[[], None],
+        ready: Callable[[str | None], None],
         *,
         consume: bool,
         relay: bool,
@@ -133,19 +133,20 @@ class _Life:
             relay=self._relay,
             observer=self._observed,
             measured=measured,
+            serves=self._ingest is not None,
         ) as running:
             self.started = True
             self._observed.opened(running.runtime, running.desk)
-            async with self._listening(running):
-                self._ready()
+            async with self._listening(running) as address:
+                self._ready(address)
                 await self._until_the_end(running.runtime.failed())
         return running.clean
 
     @asynccontextmanager
-    async def _listening(self, running: Running) -> AsyncIterator[None]:
+    async def _listening(self, running: Running) -> AsyncIterator[str | None]:
         """Serve HTTP too, where that was asked for; its requests end before the worker does."""
         if self._ingest is None:
-            yield
+            yield None
             return
 
         @asynccontextmanager
@@ -154,8 +155,8 @@ class _Life:
 
         service = self._app.serving(opened, self._observed)
         host, port = self._ingest
-        async with service.lifespan(), listening(service, host, port, grace=self._settings.grace):
-            yield
+        async with service.lifespan(), listening(service, host, port, grace=self._settings.grace) as address:
+            yield address
 
     async def _until_the_end(self, failed: Coroutine[Any, Any, None]) -> None:
         stop = asyncio.create_task(self._signals.stopping.wait())

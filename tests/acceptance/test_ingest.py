@@ -116,9 +116,10 @@ async def test_ipv6(empty_world: World) -> None:
 
 @on_postgres
 async def test_a_worker_that_serves_http_too(empty_world: World) -> None:
-    """`run --ingest`: the endpoint's row, and its outgoing message handled by the same process."""
-    port = free_port()
-    with Ingest(empty_world.shop, "--ingest", f"{HOST}:{port}", verb="run").await_ready() as worker:
+    """`run --ingest`: the address in the ready line, the endpoint's row, and its outgoing message handled by the same process."""
+    with Ingest(empty_world.shop, "--ingest", f"{HOST}:0", verb="run").await_ready() as worker:
+        port = worker.port
+        assert worker.ready.startswith(f"ready shop: http://{HOST}:{port}, "), worker.ready
         assert (await ask(port, "/readyz")).status == 200
         assert (await pay(port, "p-1")).status == 201
 
