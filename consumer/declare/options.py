@@ -120,6 +120,11 @@ def _rule_fault(option: str, rule: Any) -> str | None:
         )
     if any(rule is made for made in (Key, Key.record, Key.cloudevent, Key.position, Key.field, Key.header)):
         return f"{option}={rule.__qualname__} is not called; write {option}={rule.__qualname__}(…)"
+    if isinstance(rule, type):  # `str` has a method `find`, and would pass for a rule
+        return (
+            f"{option}={rule.__qualname__} is a class; write {option}=Key.field(…), or a function of the payload"
+            " that returns text or bytes"
+        )
     if not callable(rule) and not hasattr(rule, "find"):
         return f"{option}={rule!r} is neither a rule of Key nor a function of the payload"
     return None

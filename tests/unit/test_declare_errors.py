@@ -321,6 +321,11 @@ def key_that_is_no_rule():
 
 
 @case
+def key_that_is_a_class():
+    declare(key=str)(charge)
+
+
+@case
 def key_field_unknown():
     declare(key=Key.field("paymnt_id"))(charge)
 
