@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -203,9 +206,8 @@ async def test_what_the_broker_refuses_is_a_dead_letter_and_costs_nobody_else(
             await asyncio.sleep(0)
     broker.go.set()
     assert {(await task).status_code for task in (first, *tasks)} == {200}
-    [entry] = await site.entries()
-    assert entry.state.word == "dead"
-    assert "message too large" in (entry.reason or "")
+    entries = await site.entries()
+    assert [(entry.state.word, entry.reason) for entry in entries] == [("dead", "broker: message too large")]
     assert [len(call) for call in broker.calls] == [1, 3, 2], "shared calls; what was held back goes again"
     assert [outgoing.value.split(b'"')[3] for outgoing in broker.calls[-1]] == [b"e-1", b"e-2"]
 
@@ -219,3 +221,22 @@ async def test_without_a_broker_it_is_refused_at_start(
     with pytest.raises(SettingsError, match=r"webhooks_to = 'broker': .*set broker = 'kafka://host:port'"):
         async with serving(app, url, webhooks_to="broker"):
             pass
+
+
+@pytest.mark.parametrize("verb", [["ingest", "--port", "0"], ["run", "--ingest", "127.0.0.1:0"]])
+async def test_the_command_refuses_it_in_one_line(shop_url: str, verb: list[str]) -> None:
+    arguments = [*verb, "handlers.app:app", "--store", shop_url, "--webhooks-to", "broker"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "consumer", *arguments],
+        env=os.environ | {"CONSUMER_BROKER": "embedded:"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.splitlines()[-1] == (
+        "error: webhooks_to = 'broker': broker = 'embedded:' is the store itself; "
+        "set broker = 'kafka://host:port', or webhooks_to = 'store'"
+    )
