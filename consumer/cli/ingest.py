@@ -57,8 +57,9 @@ def ingest(
     """Serve endpoints, webhooks, /livez, /readyz, /startupz, /metrics and /openapi.json until SIGTERM; then finish what is under way.
 
     An endpoint runs its handler here; what a webhook lands is run by workers (`consumer run`), which publish, too.
-    Prints one line that starts with `ready` when it can accept. While the store is away it answers 503. --health-port
-    serves the first four from a thread of its own too: they answer however many connections clients hold open.
+    Prints one line that starts with `ready` when it can accept. While the store (or the broker, where webhooks go to
+    it) is away it answers 503. --health-port serves the first four from a thread of its own too: they answer however
+    many connections clients hold open.
     """
     settings = lasting_settings(config, store=store, **flags)
     loaded = load_app(app)
@@ -85,7 +86,7 @@ async def _serve(
     async with service.lifespan(), listening(service, *where, grace=settings.grace) as address:
         line = (
             f"ready {app.name}: http://{address}, {len(app.handlers.endpoints)} endpoints,"
-            f" {len(app.handlers.webhooks)} webhooks, store {redacted(settings.store)}, pid {os.getpid()}"
+            f" {len(app.handlers.webhooks)} webhooks{_to(settings)}, store {redacted(settings.store)}, pid {os.getpid()}"
         )
         saying = asyncio.create_task(_say_when_ready(service, line))
         stopping = asyncio.create_task(signals.stopping.wait())
@@ -134,6 +135,11 @@ def _health(settings: Settings, observed: Observed, service: Service) -> Iterato
             return
         with serving(answer, settings.health_host, settings.health_port):
             yield
+
+
+def _to(settings: Settings) -> str:
+    """Return where webhooks go, for the line that says ready: only where that is not the store."""
+    return f" to {redacted(settings.broker)}" if settings.webhooks_to == "broker" else ""
 
 
 async def _say_when_ready(service: Service, line: str) -> None:
