@@ -9,13 +9,25 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pytest
 import redis.asyncio as aioredis
 
+from tests.services import required
 from tests.services.base import HOST, Unavailable, answers, folder_for, free_port
 from tests.services.process import LocalProcess
 from tests.services.redis import Redis
 
 SLOTS = 16_384
+
+
+def needed() -> None:
+    """Skip what needs a Redis where there is none to be had; fail it where services are required."""
+    try:
+        Redis.packages()
+    except Unavailable as error:
+        if required():
+            pytest.fail(f"redis: {error}", pytrace=False)
+        pytest.skip(f"redis: {error}")
 
 
 class Server:

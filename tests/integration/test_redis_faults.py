@@ -14,19 +14,13 @@ from consumer.stores.redis import RedisStore, calls, connect
 from consumer.stores.redis.buckets import bucket_of
 from consumer.stores.redis.faults import settings_fault, store_fault
 from consumer.testing.contract.samples import BODY, Process, claim, end, landing, outgoing
-from tests.integration.rediskit import Cluster, Server, cluster, replica_of, server, until
+from tests.integration.rediskit import Cluster, Server, cluster, needed, replica_of, server, until
 from tests.proxy import Proxy
-from tests.services import Redis, Unavailable, required
 
 
 @pytest.fixture(scope="module", autouse=True)
 def packages():
-    try:
-        Redis.packages()
-    except Unavailable as error:
-        if required():
-            pytest.fail(f"redis: {error}", pytrace=False)
-        pytest.skip(f"redis: {error}")
+    needed()
 
 
 @pytest.fixture

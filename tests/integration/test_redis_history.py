@@ -12,18 +12,12 @@ from consumer.entry import Held, Kind, Settled, State, Won
 from consumer.errors import SchemaMismatch, StoreUnavailable
 from consumer.stores.redis import RedisStore
 from consumer.testing.contract.samples import Process, claim, end, landing, only
-from tests.integration.rediskit import Server, replica_of, server
-from tests.services import Redis, Unavailable, required
+from tests.integration.rediskit import Server, needed, replica_of, server
 
 
 @pytest.fixture(scope="module", autouse=True)
 def packages():
-    try:
-        Redis.packages()
-    except Unavailable as error:
-        if required():
-            pytest.fail(f"redis: {error}", pytrace=False)
-        pytest.skip(f"redis: {error}")
+    needed()
 
 
 @pytest.fixture
