@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,12 +116,14 @@ async def _attempt(
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("an attempt runs inside a task, which its time-out cancels")
+    cancelling = task.cancelling()
     started = parts.clock.monotonic()
     running = parts.running[task] = Attempt(work, won, started + handler.timeout, group)
     limit = parts.timer.limit(task, handler.timeout)
     try:
         with limit:
             returned = await _called(parts, handler, payload, ctx, tx)
+        await _let_off(task, cancelling, running)
         if running.abandoned and group is not None:
             raise asyncio.CancelledError("given up: its transaction was rolled back meanwhile")
         if item is not None and item.mark is not None:
@@ -160,6 +163,19 @@ def _uncancelled(task: asyncio.Task[Any]) -> None:
     """Take back what a handler has asked of its own task: the task goes on with the next delivery."""
     while task.cancelling():
         task.uncancel()
+
+
+async def _let_off(task: asyncio.Task[Any], cancelling: int, running: Attempt) -> None:
+    """Take back what a handler has asked of its own task just before it returned (`cancelling` requests were there before).
+
+    Before Python 3.13 `uncancel` leaves a cancellation pending, which would come at the next `await`: in the middle of the
+    path, where it would end the lane.
+    """
+    if task.cancelling() <= cancelling or running.stopping:
+        return
+    _uncancelled(task)
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
 
 
 async def _called(parts: Parts, handler: Handler, payload: Any, ctx: Context, tx: Tx | None) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -125,6 +127,8 @@ class Parts:
         calls: the direct calls under way: a process that leaves cleanly waits for them.
         owed: settles of direct calls that the store has not taken yet, by identity: their keys have run, so their claims
             must be settled, and never be released as if nobody had started them.
+        asking: the questions under way that may win claims: what the store says that this process has, and what it has not
+            been told of yet, may be on its way.
         timer: their time-outs.
         away: whether the store answers, as the parts of this process have noticed.
         tracing: draws what goes on, where the process traces.
@@ -142,9 +146,20 @@ class Parts:
     running: dict[asyncio.Task[Any], Attempt] = field(default_factory=dict)
     calls: set[asyncio.Task[Any]] = field(default_factory=set)
     owed: dict[bytes, Settle] = field(default_factory=dict)
+    asking: set[object] = field(default_factory=set)
     timer: Timer = field(default_factory=Timer)
     away: Away = field(default_factory=Away)
     tracing: Tracing = field(default_factory=Untraced)
+
+    @contextmanager
+    def asks(self) -> Iterator[None]:
+        """Ask within this block for claims: those that it wins are running, or told of, before it is left."""
+        question = object()
+        self.asking.add(question)
+        try:
+            yield
+        finally:
+            self.asking.discard(question)
 
     def stop(self, task: asyncio.Task[Any]) -> None:
         """Ask `task` to stop, and let the attempt that it runs know that it was the runtime who asked."""

@@ -27,6 +27,15 @@ async def turn(
     """
     if not settles and not claims:
         return [], []
+    if not claims:
+        return await _repeated(parts, settles, claims)
+    with parts.asks():
+        return await _repeated(parts, settles, claims)
+
+
+async def _repeated(
+    parts: Parts, settles: Sequence[Settle], claims: Sequence[Claim]
+) -> tuple[list[Settled], list[Answer]]:
     for pause in _PAUSES:
         try:
             return await parts.inbox.turn(parts.worker, settles, claims)

@@ -29,14 +29,14 @@ class InHand:
         self._source = source
         self._clock = clock
         # By name, not by number: a handler that was given up ends twice, the second time when it completes late.
-        self._waiting: dict[int, tuple[float, set[str]]] = {}
+        self._waiting: dict[int, tuple[float, set[str], Delivery]] = {}
         self._again: list[tuple[float, int, Work]] = []
         self._order = itertools.count()
 
     def take(self, delivery: Delivery, handlers: Collection[str]) -> None:
         """Take a delivery in hand for these handlers; with none it is acknowledged at once."""
         if handlers:
-            self._waiting[id(delivery)] = self._clock.monotonic(), set(handlers)
+            self._waiting[id(delivery)] = self._clock.monotonic(), set(handlers), delivery
         elif self._source is not None:
             self._source.ack(delivery)
 
@@ -59,7 +59,7 @@ class InHand:
         known = self._waiting.get(id(delivery))
         if known is None or self._source is None:
             return
-        _, waiting = known
+        _, waiting, _ = known
         waiting.discard(handler)
         if not waiting:
             del self._waiting[id(delivery)]
@@ -89,7 +89,16 @@ class InHand:
     @property
     def oldest(self) -> float | None:
         """When the delivery that has been in hand longest was taken, by the clock; `None` where there is none."""
-        return next((taken for taken, _ in self._waiting.values()), None)
+        self._forget_lost()
+        return next((taken for taken, _, _ in self._waiting.values()), None)
+
+    def _forget_lost(self) -> None:
+        """Drop what was taken first and is not ours any more: a rebalance forgets what waits, and nothing of it ends here."""
+        while self._waiting and self._source is not None:
+            _, _, first = next(iter(self._waiting.values()))
+            if self._source.held(first):
+                return
+            self.drop(first)
 
     def __len__(self) -> int:
         return len(self._waiting)

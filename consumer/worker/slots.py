@@ -88,6 +88,9 @@ class Slots:
         self._slots: dict[tuple[bytes, int], _Slot] = {}
         self._finished: list[Finished] = []
         self._unanswered: tuple[list[Finished], list[Work], list[Claim]] | None = None
+        self._question = (
+            object()
+        )  # one of `Parts.asking` for as long as `_unanswered` is, repetitions included
         self._wake = asyncio.Event()
         self._due = True
         self._taking = False
@@ -148,6 +151,7 @@ class Slots:
             self._finished = [*finished, *self._finished]
             self._wanted.extendleft(reversed(wanted))
             self._unanswered = None
+            self._parts.asking.discard(self._question)
 
     def cancel(self) -> None:
         """Ask every running handler to stop: the grace is over, or the worker was closed."""
@@ -187,6 +191,8 @@ class Slots:
             if not finished and not wanted:
                 return await self._take_due()
             self._unanswered = finished, wanted, [claim_of(work.handler, work.envelope) for work in wanted]
+            self._question = object()
+            self._parts.asking.add(self._question)
         finished, wanted, claims = self._unanswered
         routed = self._parts.router.landed
         turned = await turn_over(self._parts, finished, wanted, claims)
@@ -200,6 +206,7 @@ class Slots:
             if done.work.envelope.lane is not None:
                 self._due = True  # the next one of its ordering key may start
         self._start(turned.started)
+        self._parts.asking.discard(self._question)
         for work, ending in turned.others:
             self._in_hand.ended(work, ending)
         if any(done.settle.landings for done in finished) or self._parts.router.landed != routed:
@@ -271,9 +278,10 @@ class Slots:
         self._taking = True
         try:
             for names, limit in self._shares(running, free):
-                taken = await self._parts.arrivals.due(self._parts.worker, names, limit)
-                self._parts.away.answered()
-                self._start([begun for entry in taken if (begun := await self._begin(entry)) is not None])
+                with self._parts.asks():
+                    taken = await self._parts.arrivals.due(self._parts.worker, names, limit)
+                    self._parts.away.answered()
+                    self._start([begun for entry in taken if (begun := await self._begin(entry)) is not None])
                 any_taken = any_taken or bool(taken)
                 self._due = self._due or len(taken) >= limit
         finally:

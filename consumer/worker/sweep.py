@@ -66,7 +66,7 @@ class Sweep:
         self._held = held
         self._look_for_due = look_for_due
         self._asks = asks
-        self._unknown: set[tuple[bytes, int]] = set()
+        self._unknown: dict[tuple[bytes, int], frozenset[object]] = {}
         self.lapses = 0
         self.purged: Counter[str] = Counter()
         self.adopted: Counter[tuple[str, State]] = Counter()
@@ -142,13 +142,16 @@ class Sweep:
     async def _release_unknown(self) -> None:
         """Release claims that the store gave this worker and it never started: their reply was lost.
 
-        Seen in two comparisons in a row, so that a claim on its way is not taken for a lost one.
+        Seen in two comparisons, and none of the questions that were under way when it was seen first is any more: a reply
+        may be late by any time that the connection bears, and what it says is started when it comes.
         """
-        held = self._held()
         theirs = await self._store.workers.claims(self._parts.worker)
+        # Only now, and both at once: what was started since the store was asked is no claim that nobody knows of.
+        held, asking = self._held(), self._parts.asking
         unknown = {(identity, token) for identity, token, _ in theirs if held.get(identity) != token}
-        lost = unknown & self._unknown
-        self._unknown = unknown - lost
+        lost = [claim for claim in unknown if claim in self._unknown and not self._unknown[claim] & asking]
+        now = frozenset(asking)
+        self._unknown = {claim: self._unknown.get(claim, now) for claim in unknown.difference(lost)}
         if lost:
             _log.warning("%d claims whose reply was lost are released", len(lost))
             await turn(self._parts, [Settle(identity, token, Kind.RELEASE) for identity, token in lost], [])

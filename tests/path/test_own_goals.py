@@ -12,6 +12,28 @@ from tests.path.kit import Order, opened
 
 
 @pytest.mark.parametrize("mode", [Transactional(retry=Backoff(2, first=0)), AtMostOnce()], ids=repr)
+async def test_one_that_cancels_its_own_task_and_returns(mode: Any, url: str) -> None:
+    """It has returned, so it is done; the cancellation that it leaves behind is nobody else's.
+
+    Mutant: `attempt` that does not take it back (it comes in the middle of the group, and the lane ends with no word).
+    """
+    app = App("shop")
+
+    @app.on("orders", key=Key.field("id"), mode=mode)
+    async def take(order: Order) -> None:
+        task = asyncio.current_task()
+        if order.do == "raise" and task is not None:
+            task.cancel()
+
+    async with opened(app, url) as process:
+        await process.publish("orders", [Order("a"), Order("bad", "raise"), Order("c")])
+        await process.rest()
+        await process.publish("orders", [Order("later")])
+        await process.rest()
+        assert await process.states() == dict.fromkeys(("a", "bad", "c", "later"), "done")
+
+
+@pytest.mark.parametrize("mode", [Transactional(retry=Backoff(2, first=0)), AtMostOnce()], ids=repr)
 async def test_one_that_cancels_its_own_task(mode: Any, url: str) -> None:
     """Mutant: `attempt` takes any cancellation for the runtime's (then the lane ends, with no word)."""
     app = App("shop")
