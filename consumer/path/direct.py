@@ -105,7 +105,8 @@ async def _now(parts: Parts, work: Work) -> Called:
     # Owed until it is durable: where the store does not answer now, the sweep goes on asking.
     parts.owed[settle.identity] = settle
     [settled], _ = await turn(parts, [settle], [])
-    parts.owed.pop(settle.identity, None)
+    if parts.owed.get(settle.identity) is settle:
+        del parts.owed[settle.identity]
     if settled is Settled.LOST:
         # Another worker has the key: its result is the one that is kept, so this one's must not be told.
         return await _looked_up(parts, work)

@@ -108,7 +108,9 @@ class Sweep:
         if owed:
             await turn(self._parts, owed, [])
             for settle in owed:
-                self._parts.owed.pop(settle.identity, None)
+                # Meanwhile the key may have run again, after a release: what is owed for that is another settle.
+                if self._parts.owed.get(settle.identity) is settle:
+                    del self._parts.owed[settle.identity]
 
     async def adopt(self) -> None:
         """Close lapsed workers, then apply their entries' lapse rule."""

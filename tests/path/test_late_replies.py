@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consumer import App, AtMostOnce, Key
-from consumer.entry import State
+from consumer.entry import Kind, Settle, State
 from consumer.worker.sweep import Sweep
 from tests.path.kit import Order, Shop, opened
 from tests.path.listsource import ListSource
@@ -151,3 +151,23 @@ async def test_a_reply_that_never_comes_releases_what_it_would_have_told(url: st
 async def _swept(process: Shop, starts: list[str]) -> bool:
     await _compared(process.running.runtime.sweep, 1)
     return bool(starts)
+
+
+async def test_what_is_owed_for_a_later_start_is_not_forgotten(url: str) -> None:
+    """A call was released, and its caller has come again and run, before the sweep was told that the release is done.
+
+    Mutant: the sweep forgets whatever is owed for that key (then the second start is released as if it had not been).
+    """
+    reply = SlowReply(lambda verb, args, answer: verb == "turn" and bool(args[1]))
+    async with opened(counting([]), url, wrap=reply.wrap) as process:
+        parts = process.running.runtime.parts
+        first = Settle(b"k" * 16, 1, Kind.RELEASE)
+        later = Settle(b"k" * 16, 2, Kind.COMPLETE)
+        parts.owed[first.identity] = first
+        sweeping = asyncio.create_task(process.running.runtime.sweep.settle_owed())
+        await asyncio.wait_for(reply.away.wait(), 10)
+        parts.owed[later.identity] = later
+        reply.come.set()
+        await sweeping
+        assert parts.owed == {later.identity: later}
+        parts.owed.clear()

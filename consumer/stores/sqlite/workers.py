@@ -50,7 +50,13 @@ class SqliteWorkers:
 
     async def open(self, ttl: float, about: str) -> int:  # noqa: ARG002 - the lock needs no time-to-live
         """Make a worker; see `ports.workers.Workers.open`."""
-        return await self._writes.write(self._open, about)
+        made: list[int] = []
+        try:
+            return await self._writes.write(self._open, about, made)
+        except Exception:
+            for number in made:  # its row is undone, and its number is given to the next worker
+                self._signs.remove(number)
+            raise
 
     async def beat(self, worker: int) -> bool:
         """Renew the sign of life; see `ports.workers.Workers.beat`."""
@@ -107,7 +113,7 @@ class SqliteWorkers:
         """Let go of all signs of life that this handle holds, as the death of its process would."""
         self._signs.drop_all()
 
-    def _open(self, connection: sqlite3.Connection, about: str) -> int:
+    def _open(self, connection: sqlite3.Connection, about: str, made: list[int]) -> int:
         number = connection.execute(
             "insert into consumer_workers (app, about, opened_at, state) values (?, ?, ?, ?)",
             (self._app, about, now(), OPEN),
@@ -116,6 +122,7 @@ class SqliteWorkers:
         try:
             # Before the commit: whoever sees the row finds the lock held.
             self._signs.make(number)
+            made.append(number)
         except OSError as error:
             raise StoreUnavailable(f"the sign of life of worker {number} cannot be made: {error}") from error
         return number
