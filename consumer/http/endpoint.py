@@ -148,7 +148,7 @@ def translated(endpoint: Endpoint, body: bytes, request: Request) -> Any:
     except Reject as refusal:
         return problem("rejected", refusal.reason)
     except (msgspec.MsgspecError, ValueError) as fault:
-        return problem("invalid-body", f"{type(fault).__name__} in its translation")
+        return problem("invalid-body", decode.mistranslated(fault))
     except Exception as fault:  # noqa: BLE001 - an application's function may raise anything
         return refused(endpoint.text, fault)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -63,9 +64,15 @@ class Guarded:
         self.limits = limits
         self.open: dict[Guard, None] = {}
 
-    def guard(self, inner: Any, reading_head: Any) -> Guard:
-        """Return a protocol that stands before `inner`; `reading_head` says whether that waits for the end of a head."""
-        return Guard(inner, reading_head, self)
+    def guard(self, inner: Any, reading_head: Callable[[], bool], owes: Callable[[], bool]) -> Guard:
+        """Return a protocol that stands before `inner`.
+
+        Args:
+            inner: the server's protocol.
+            reading_head: says whether that waits for the end of a head.
+            owes: told that its client says nothing more; says whether that has asked all of it, and waits for an answer.
+        """
+        return Guard(inner, reading_head, owes, self)
 
     def make_room(self) -> bool:
         """Say whether one more connection may open; at the limit the oldest that asks nothing is closed for it.
@@ -84,12 +91,16 @@ class Guard(asyncio.Protocol):
     Args:
         inner: the server's protocol.
         reading_head: whether `inner` is between two requests or within a head.
+        owes: whether a client that says nothing more is to be answered yet.
         all_: every connection of this server.
     """
 
-    def __init__(self, inner: Any, reading_head: Any, all_: Guarded) -> None:
+    def __init__(
+        self, inner: Any, reading_head: Callable[[], bool], owes: Callable[[], bool], all_: Guarded
+    ) -> None:
         self._inner = inner
         self._reading_head = reading_head
+        self._owes = owes
         self._all = all_
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -134,10 +145,11 @@ class Guard(asyncio.Protocol):
             self._arm()
 
     def eof_received(self) -> bool | None:
-        """See `asyncio.Protocol`."""
-        if not self._refused:
-            self._inner.eof_received()
-        return None
+        """See `asyncio.Protocol`. Who has asked and then said "that was all" gets the answer; half a request gets none."""
+        if self._refused:
+            return None
+        self._inner.eof_received()
+        return self._owes()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""

@@ -206,7 +206,7 @@ class WebhookApp:
                 raise
             return None, f"rejected: {refusal.reason}"
         except (msgspec.MsgspecError, ValueError) as fault:
-            return None, f"{type(fault).__name__} in its translation"
+            return None, decode.mistranslated(fault)
 
     def _message(self, desk: Desk, event: Event, value: bytes, handler: Handler, request: Request) -> Message:
         headers = event.headers

@@ -75,7 +75,7 @@ async def listening(
         inner: Any = H11Protocol(**given)
         # uvicorn's own answers in plain text, and fails where a response has begun before the request turned out malformed.
         inner.send_400_response = partial(_malformed, inner, h11)
-        return guarded.guard(inner, lambda: inner.conn.their_state is h11.IDLE)
+        return guarded.guard(inner, lambda: inner.conn.their_state is h11.IDLE, partial(_owes, inner))
 
     bound = _bound(host, port)
     made: Any = protocol
@@ -133,6 +133,11 @@ class _Served:
             started = True
             await send(message)
 
+        if scope["http_version"] not in {"1.0", "1.1"}:
+            # The parser takes any digits, and would speak 1.1 to a client that means something else.
+            answer = problem("invalid-request", "HTTP/1.1 is spoken here, and HTTP/1.0")
+            await answer.with_headers((b"connection", b"close")).send(send)
+            return
         scope["consumer.body_time"] = self.limits.body_time
         _origin_form(scope)
         try:
@@ -151,6 +156,16 @@ def _origin_form(scope: Scope) -> None:
     if separator and scheme.lower() in {b"http", b"https"}:
         scope["raw_path"] = b"/" + rest.partition(b"/")[2]
         scope["path"] = unquote(scope["raw_path"].decode("ascii"))
+
+
+def _owes(inner: Any) -> bool:
+    """Say whether a client that has half-closed its connection waits for an answer; the connection ends with that."""
+    cycle = inner.cycle
+    if cycle is None or cycle.response_complete or cycle.more_body:
+        return False
+    pipelined, _ = inner.conn.trailing_data
+    cycle.keep_alive = bool(pipelined)
+    return True
 
 
 def _malformed(inner: Any, h11: Any, message: str) -> None:  # noqa: ARG001 - uvicorn's text says less

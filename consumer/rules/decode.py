@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-__all__ = ["DEEPEST_BODY", "LONGEST_BODY", "LONGEST_REASON", "Undecodable", "body", "decode"]
+__all__ = ["DEEPEST_BODY", "LONGEST_BODY", "LONGEST_REASON", "Undecodable", "body", "decode", "mistranslated"]
 
 LONGEST_BODY = 1024 * 1024
 """Bytes of the longest body on every way in (DESIGN.md §9)."""
@@ -84,6 +84,17 @@ def decode(value: bytes | None, decoder: msgspec.json.Decoder[_T]) -> _T:
     if text.count(b"{") + text.count(b"[") > DEEPEST_BODY and _depth(text) > DEEPEST_BODY:
         raise Undecodable(_TOO_DEEP)
     return payload
+
+
+def mistranslated(fault: Exception) -> str:
+    """Return the reason for what an application's translation of a body raised: msgspec's text, or the error's name alone.
+
+    Args:
+        fault: it; the text of any other error may hold values.
+    """
+    if isinstance(fault, msgspec.MsgspecError):
+        return _one_line(f"in its translation: {_without_values(str(fault))}")
+    return f"{type(fault).__name__} in its translation"
 
 
 _TOO_DEEP = f"nested too deep: at most {DEEPEST_BODY} levels are allowed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -75,7 +76,7 @@ async def exchanged(host: str, port: int, data: bytes, *, eof: bool = False) -> 
 
 def replies(data: bytes) -> list[int]:
     """The statuses of the responses that some bytes hold."""
-    return [int(part[2:5]) for part in data.split(b"HTTP/1.")[1:]]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", data)]
 
 
 async def _read(reader: asyncio.StreamReader, *, head: bool) -> Reply:

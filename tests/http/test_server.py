@@ -185,6 +185,38 @@ async def test_a_client_that_leaves_before_its_answer(caplog: pytest.LogCaptureF
     assert not caplog.records, caplog.text
 
 
+@pytest.mark.parametrize("pipelined", [1, 3])
+async def test_a_client_that_says_nothing_more_after_its_request_is_answered(pipelined: int) -> None:
+    """As `nc -N` and some proxies do. Mutant: the connection is closed under the answer."""
+    echo = Echo()
+    async with serving(echo) as port, connected(HOST, port) as wire:
+        wire.send(post(b"abc", path=b"/slow") * pipelined)
+        wire.writer.write_eof()
+        await echo.begun.wait()
+        for _ in range(10):
+            await asyncio.sleep(
+                0.01
+            )  # the end of what it says is read meanwhile; where it is not, this passes, too
+        echo.go.set()
+        assert [(await wire.reply()).body for _ in range(pipelined)] == [b"abc"] * pipelined
+        assert await wire.closed() == b""
+
+
+async def test_half_a_request_and_its_end_are_no_request() -> None:
+    echo = Echo()
+    async with serving(echo) as port:
+        assert await exchanged(HOST, port, post(b"abc", length=9), eof=True) == b""
+    assert echo.gone == 1
+
+
+@pytest.mark.parametrize("version", [b"0.9", b"1.2", b"2.0", b"3.0"])
+async def test_a_version_that_is_not_spoken(version: bytes) -> None:
+    echo = Echo()
+    async with serving(echo) as port:
+        answer = await exchanged(HOST, port, post(b"abc").replace(b"HTTP/1.1", b"HTTP/" + version))
+    assert (replies(answer), echo.seen) == ([400], [])
+
+
 async def test_an_application_that_fails_is_a_problem(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(scope: object, receive: object, send: object) -> None:
         raise RuntimeError("a bug")

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.rules.decode import DEEPEST_BODY, LONGEST_BODY, LONGEST_REASON, Undecodable, body, decode
+from consumer.rules.decode import (
+    DEEPEST_BODY,
+    LONGEST_BODY,
+    LONGEST_REASON,
+    Undecodable,
+    body,
+    decode,
+    mistranslated,
+)
 
 
 class Payment(msgspec.Struct):
@@ -292,3 +300,10 @@ def test_what_is_decoded_can_be_encoded_and_is_the_same_again(value):
 def test_long_integers_keep_every_digit_both_ways(digits):
     text = b"9" * digits
     assert msgspec.json.encode(of(text, Any)) == text
+
+
+def test_what_a_translation_raises_is_told_without_values():
+    with pytest.raises(msgspec.ValidationError) as wrong:
+        msgspec.convert({"amount": True}, dict[str, int])
+    assert mistranslated(wrong.value) == "in its translation: Expected `int`, got `bool` - at `$[...]`"
+    assert mistranslated(ValueError("4711 is secret")) == "ValueError in its translation"

@@ -100,7 +100,7 @@ def missing_text(bootstrap: str, topics: Sequence[str]) -> str:
     return (
         f"Kafka at {bootstrap}: topic{'s' if many else ''} {', '.join(topics)} {'do' if many else 'does'} not exist. "
         f"Create {'each' if many else 'it'} with: kafka-topics.sh --bootstrap-server {server} --create "
-        f"--topic {topics[0]} --partitions 6 --replication-factor 3"
+        f"--topic {topics[0]} --partitions 6 (--replication-factor 3 where there are three brokers)"
     )
 
 
