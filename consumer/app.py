@@ -79,6 +79,11 @@ class App:
         """Return the application's statements for a store's dialect."""
         return tuple(self._schema.get(dialect, ()))
 
+    @property
+    def schema_dialects(self) -> list[str]:
+        """The kinds of store for which there are statements."""
+        return sorted(dialect for dialect, statements in self._schema.items() if statements)
+
     def asgi(self, settings: Settings | None = None, *, consume: bool = False) -> Service:
         """Return the ASGI application: endpoints, webhooks, routes, health, metrics, `/openapi.json`.
 
@@ -209,6 +214,10 @@ class App:
                 await runtime.start()
                 running = Running(self, settings, runtime, connections, forwarder)
                 yield running
+            except SettingsError:
+                # Somebody beside the worker cannot begin (a port is taken): where nothing is in hand, nobody need adopt.
+                await runtime.close(clean=await runtime.drain(1))
+                raise
             except BaseException:
                 await runtime.close(clean=not works)
                 raise

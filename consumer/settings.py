@@ -85,7 +85,7 @@ class Settings:
     """
 
     store: str = _setting(
-        "sqlite:///consumer.db", "where entries live: sqlite:///file, postgresql://…, memory:"
+        "sqlite:///consumer.db", "where entries live: sqlite:///file, postgresql://…, redis://…, memory:"
     )
     broker: str = _setting(
         "embedded:", "where topics live: embedded: (in the store) or kafka://host:port[,host:port]"

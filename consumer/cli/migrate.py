@@ -43,7 +43,14 @@ def migrate(
     for step in steps:
         click.echo(f"{'would do' if dry_run else 'done'}  {step}")
     if own:
-        click.echo(f"{'would run' if dry_run else 'ran'}  {own} statements of {loaded.name}'s own")
+        click.echo(
+            f"{'would run' if dry_run else 'ran'} {own} statement{'' if own == 1 else 's'} of {loaded.name}'s own"
+        )
+    elif others := loaded.schema_dialects:
+        click.echo(
+            f"warning: {loaded.name} declares tables for {' and '.join(others)}, and none for this store",
+            err=True,
+        )
     if not steps:
         click.echo(f"{redacted(settings.store)}: the framework's tables are up to date")
     if token_floor is not None and dry_run:

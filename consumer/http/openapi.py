@@ -125,7 +125,7 @@ def idempotent(described: dict[str, Any], routes: Mapping[str, str]) -> dict[str
         for status, answer in operation.setdefault("responses", {}).items():
             if str(status).startswith("2"):
                 answer.setdefault("headers", {}).update(_REPLAY_HEADERS)
-        for status, answer in _problems().items():
+        for status, answer in _problems(without=_APPLICATIONS).items():
             operation["responses"].setdefault(status, answer)
     described.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
     return described
@@ -158,10 +158,16 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     ]
 
 
-def _problems() -> dict[str, Any]:
+_APPLICATIONS = frozenset({"encoding", "headers-too-large"})
+"""What the endpoints answer, and behind the middleware is the application's business."""
+
+
+def _problems(without: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Return the responses that are problems, a status each, with their codes."""
     answers: dict[str, Any] = {}
     for code in _ANSWERS:
+        if code in without:
+            continue
         row = PROBLEMS[code]
         answer = answers.setdefault(
             str(row.status),

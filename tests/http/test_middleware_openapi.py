@@ -48,6 +48,7 @@ def test_it_shows_the_replay_and_the_problems_and_leaves_what_the_application_sa
     documented(api, {"POST /payments": "required"})
     responses = api.openapi()["paths"]["/payments"]["post"]["responses"]
     assert "Idempotent-Replayed" in responses["201"]["headers"]
+    assert not {"415", "431"} & responses.keys(), "behind the middleware they are the application's business"
     assert responses["422"]["description"].startswith("its own · `payload-mismatch`: ")
     assert responses["422"]["content"]["application/problem+json"]
     for code in ("in-progress", "outcome-unknown", "response-not-stored", "key-expired"):

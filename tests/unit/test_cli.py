@@ -212,6 +212,14 @@ def test_a_relay_needs_a_broker():
     assert "embedded topics need no relay" in done.stderr
 
 
+def test_tables_for_another_kind_of_store_only_are_worth_a_warning(tmp_path):
+    shop = SHOP.replace("app.schema(sqlite=", "app.schema(postgres=")
+    (tmp_path / "elsewhere_shop.py").write_text(shop)
+    done = run("migrate", "elsewhere_shop:app", "--store", "sqlite:///here.db")
+    assert done.exit_code == 0
+    assert done.stderr == "warning: shop declares tables for postgres, and none for this store\n"
+
+
 def test_a_missing_schema_says_which_command_makes_it():
     done = run("publish", "cli_shop:app", "mails", "{}", "--store", "sqlite:///none.db")
     assert done.exit_code == Code.CONFIGURATION
