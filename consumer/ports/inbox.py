@@ -138,6 +138,7 @@ class Group(Protocol):
         Raises:
             CommitUnknown: the reply was lost; ask `outcome`.
             GroupFault: the server refused; nothing happened.
+            StoreUnavailable: its disk is full, say; nothing happened.
         """
         ...
 

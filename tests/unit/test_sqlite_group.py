@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from consumer.entry import State
+from consumer.entry import State, Won
 from consumer.errors import CommitUnknown, GroupFault, StoreUnavailable
 from consumer.stores.sqlite import SqliteStore
 from consumer.stores.sqlite.values import bound
@@ -190,6 +190,31 @@ async def test_a_store_that_fails_beneath_a_handler_is_not_its_fault(store, grou
     group._connection.execute = lambda *_: (_ for _ in ()).throw(_full())
     with pytest.raises(StoreUnavailable, match="full"):
         await group.execute("insert into strict_ledger (name) values ('a')", [])
+
+
+async def test_a_disk_that_is_full_at_the_commit_is_nobodys_fault(store, group):
+    """Nothing has happened, and once there is room it goes on."""
+    [answer] = await group.claim([claim("k-1")])
+    assert isinstance(answer, Won)
+    group._connection = _Full(group._connection)
+    await group.seal()
+    with pytest.raises(StoreUnavailable, match="full"):
+        await group.commit()
+    await group.rollback()
+    assert await store.operator.find(b"k-1") == []
+    again = await store.groups.open()
+    assert isinstance((await again.claim([claim("k-1")]))[0], Won)
+    await again.rollback()
+
+
+class _Full(_Failing):
+    def __init__(self, connection):
+        super().__init__(connection, committed=False)
+
+    def execute(self, sql, *values):
+        if sql == "commit":
+            raise _full()
+        return self.connection.execute(sql, *values)
 
 
 def _full():

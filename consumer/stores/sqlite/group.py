@@ -271,6 +271,9 @@ class SqliteGroup:
                 # Written or not, the disk does not say: a new connection will read what is there.
                 self._link.drop()
                 raise CommitUnknown(f"{self._link.place.shown}: {error}") from error
+            beneath = beneath_handler(error, self._link.place.shown)
+            if isinstance(beneath, StoreUnavailable):
+                raise beneath from error  # a full disk, say: nothing has happened, and it is no fault of the group
             raise GroupFault(f"{self._link.place.shown}: {error}") from error
         finally:
             self._end()
