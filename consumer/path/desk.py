@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -60,6 +61,10 @@ STORE_LIMIT = 10.0
 """Seconds for which a store may keep a caller waiting while no handler runs: one limit over all that is asked of it, since a
 statement's time-out and a new connection's add up."""
 
+UNWRITTEN_FOR = 3.0
+"""Seconds for which a write that the store has refused is believed, where none has succeeded since: a full disk or a lock that
+somebody holds still answers a look."""
+
 LOOK_LIMIT = 2.0
 """Seconds after which a store that has not answered a look counts as away."""
 
@@ -94,6 +99,7 @@ class Desk:
         self._limit = limit
         self._ready = ready
         self._landed = landed
+        self._refused_at: float | None = None
         self._under_way: dict[bytes, tuple[bytes, asyncio.Task[Called]]] = {}
         self._land = Coalesced(parts.arrivals.land)
         self._look = Coalesced(parts.inbox.look)
@@ -143,12 +149,13 @@ class Desk:
             BrokerUnavailable: this process may not start anything now.
             StoreUnavailable, GroupFault: see `path.direct.call`; also after `STORE_LIMIT`. It goes on: asked again, the key tells.
         """
-        task = self._begin(work)
-        await asyncio.wait({task}, timeout=self._limit)
-        # In a lane it may stand in line; and where a handler runs, others may wait for its connection.
-        if not task.done() and work.envelope.lane is None and not self._parts.running:
-            raise self._silent()
-        return await asyncio.shield(task)
+        with self._writing():
+            task = self._begin(work)
+            await asyncio.wait({task}, timeout=self._limit)
+            # In a lane it may stand in line; and where a handler runs, others may wait for its connection.
+            if not task.done() and work.envelope.lane is None and not self._parts.running:
+                raise self._silent()
+            return await asyncio.shield(task)
 
     async def ask(self, work: Work, wait: float) -> Called:
         """As `call`; a key that is being worked on is waited for, up to `wait` seconds, without holding a connection."""
@@ -192,11 +199,12 @@ class Desk:
             StoreUnavailable: they may have been written; the sender comes again, and finds duplicates. Also after
                 `STORE_LIMIT`.
         """
-        try:
-            async with asyncio.timeout(self._limit):
-                landed = await self._land(landings)
-        except TimeoutError:
-            raise self._silent() from None
+        with self._writing():
+            try:
+                async with asyncio.timeout(self._limit):
+                    landed = await self._land(landings)
+            except TimeoutError:
+                raise self._silent() from None
         for landing, how in zip(landings, landed, strict=True):
             self._parts.observer.arrived(landing, how)
             say_landed(_log, landing, how)
@@ -233,8 +241,20 @@ class Desk:
         except TimeoutError:
             self._parts.away.refused(StoreUnavailable(f"no answer within {LOOK_LIMIT:g} s"))
             return False
+        if self._refused_at is not None and self._parts.clock.monotonic() - self._refused_at < UNWRITTEN_FOR:
+            return False
         self._parts.away.answered()
         return True
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Note whether the store takes what is written."""
+        try:
+            yield
+        except StoreUnavailable:
+            self._refused_at = self._parts.clock.monotonic()
+            raise
+        self._refused_at = None
 
     async def idle(self) -> None:
         """Wait until nothing is being landed or forwarded (calls are the runtime's to wait for)."""

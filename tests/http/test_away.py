@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,22 @@ async def test_a_look_that_fails_is_remembered(shop: Site, monkeypatch: pytest.M
         assert parts.away._since is not None
     assert await desk.answers()
     assert parts.away._since is None
+
+
+async def test_a_store_that_answers_and_takes_no_write_is_not_ready(shop: Site, tmp_path: Path) -> None:
+    """As with a full disk, or a lock that another program holds. Mutant: a look that is answered is enough."""
+    desk = shop.running.desk
+    desk._limit = LIMIT
+    other = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)
+    try:
+        other.execute("begin immediate")
+        assert (await shop.pay("p-1")).status_code == 503
+        assert not await desk.answers()
+        other.execute("rollback")
+    finally:
+        other.close()
+    desk._limit = 10.0
+    if shop.running.runtime.parts.calls:
+        await asyncio.wait(set(shop.running.runtime.parts.calls))
+    assert (await shop.pay("p-1")).status_code == 201
+    assert await desk.answers()
