@@ -147,8 +147,8 @@ class Service:
         """Why requests cannot be taken now, for `Told`; empty where they can."""
         if await self.ready():
             return []
-        where = "the store (or the broker, where webhooks go to it)"
-        return [f"requests cannot be taken: {where} does not answer, or there is too much to do"]
+        causes = "the store does not answer, the broker that webhooks go to does not, or there is too much to do"
+        return [f"requests cannot be taken: {causes}"]
 
     async def _lead(self, tried: asyncio.Event) -> None:
         """Live in one task: resources must be closed by the task that has opened them."""
