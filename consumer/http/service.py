@@ -147,7 +147,7 @@ class Service:
         """Why requests cannot be taken now, for `Told`; empty where they can."""
         if await self.ready():
             return []
-        causes = "the store does not answer, the broker that webhooks go to does not, or there is too much to do"
+        causes = "the store does not answer, or the broker of webhooks, or there is too much to do"
         return [f"requests cannot be taken: {causes}"]
 
     async def _lead(self, tried: asyncio.Event) -> None:
