@@ -11,8 +11,7 @@ from consumer.ports.store import Store
 from consumer.stores.redis import CLUSTER_CAPABILITIES, RedisStore
 from consumer.testing.contract import cases
 from tests.contract.redishand import Hand
-from tests.integration.rediskit import Cluster
-from tests.services import Redis, Unavailable, required
+from tests.integration.rediskit import Cluster, needed
 
 
 class ClusterBackend:
@@ -48,12 +47,7 @@ class ClusterBackend:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    try:
-        Redis.packages()
-    except Unavailable as error:
-        if required():
-            pytest.fail(f"redis: {error}", pytrace=False)
-        pytest.skip(f"redis: {error}")
+    needed()
     made = Cluster()
     try:
         asyncio.run(made.start())

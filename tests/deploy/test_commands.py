@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped]  # it ships no types
 
 from consumer.cli import main
 from consumer.settings import PREFIX, Settings

@@ -100,7 +100,7 @@ async def nothing_left_open() -> AsyncIterator[None]:
     The driver does not, where a log-in fails; a socket that is open when its event loop ends is a warning in some later test.
     """
     yield
-    open_ones = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+    open_ones = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]  # asyncio lists them nowhere else
     async with asyncio.timeout(20):
         while not all(one.is_closing() for one in [*open_ones.values()]):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)

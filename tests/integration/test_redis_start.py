@@ -16,8 +16,8 @@ from consumer.stores.redis import CAPABILITIES, CLUSTER_CAPABILITIES, RedisStore
 from consumer.stores.redis.address import parse
 from consumer.stores.redis.buckets import MOST, bucket_of_number, join, prefixes, split
 from consumer.testing.contract.samples import Process, claim
-from tests.integration.rediskit import Server, replica_of, server, until
-from tests.services import Redis, Unavailable, required
+from tests.integration.rediskit import Server, needed, replica_of, server, until
+from tests.services import Redis
 from tests.services.base import HOST, answers, folder_for, free_port
 from tests.services.process import LocalProcess
 
@@ -106,12 +106,7 @@ def test_buckets_share_the_slots_and_numbers_are_never_equal():
 
 @pytest.fixture(scope="module")
 def primary():
-    try:
-        Redis.packages()
-    except Unavailable as error:
-        if required():
-            pytest.fail(f"redis: {error}", pytrace=False)
-        pytest.skip(f"redis: {error}")
+    needed()
     with server() as made:
         yield made
 
