@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
@@ -155,7 +156,12 @@ async def has_committed(bootstrap: str, group: str, expected: dict[int, int]) ->
 
     async def holds() -> bool:
         nonlocal last
-        last = await committed(bootstrap, group)
+        try:
+            last = await committed(bootstrap, group)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            return False  # the group's coordinator is still on its way
         return last == expected
 
     try:

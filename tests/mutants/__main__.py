@@ -43,15 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{mutant.name:{width}}  {mutant.breaks}")
         return 0
     began = time.monotonic()
-    failed = 0
+    failed: list[str] = []
     for result in _results(mutants, max(1, given.jobs)):
-        failed += not result.caught
         word = "caught by" if result.caught else "FAILED   "
-        print(f"{result.name:{width}}  {result.seconds:5.1f} s  {word}  {result.text}", flush=True)
+        line = f"{result.name:{width}}  {result.seconds:5.1f} s  {word}  {result.text}"
+        failed += [] if result.caught else [line]
+        print(line, flush=True)
     if given.one_in > 1:
         print(f"drawn: one in {given.one_in}, seed {given.seed!r}")
     print(f"{len(mutants)} mutants in {time.monotonic() - began:.0f} s")
-    print(f"{len(mutants) - failed} passed, {failed} failed")
+    for line in failed:
+        print(line)
+    print(f"{len(mutants) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 

@@ -117,7 +117,11 @@ def _listeners(bind: str, port: int, controller: str) -> dict[str, str]:
 
 
 def _is_up(port: int):
-    request = struct.pack("!hhih", 18, 0, 4711, -1)  # ApiVersions, version 0, a correlation id, no client id
+    """Up is a broker that names a coordinator for a group: its log of offsets is made by the first who asks for one."""
+    group = b"is-up"
+    request = (
+        struct.pack("!hhihh", 10, 0, 4711, -1, len(group)) + group
+    )  # FindCoordinator 0, correlation id, no client
     hello = struct.pack("!i", len(request)) + request
     return lambda: answers(port, hello, struct.pack("!ih", 4711, 0), offset=4)
 
