@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -55,4 +56,9 @@ def json_answer(status: int, value: Any, *more: tuple[bytes, bytes]) -> Answer:
 
 def http_date(seconds: float) -> bytes:
     """Return a time (seconds since 1970) as HTTP writes dates; a fraction of a second is cut off."""
-    return formatdate(int(seconds), usegmt=True).encode()
+    return _date(int(seconds))
+
+
+@lru_cache(maxsize=64)
+def _date(seconds: int) -> bytes:
+    return formatdate(seconds, usegmt=True).encode()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import re
 
 from consumer.http.answer import Answer, Receive, Scope
 from consumer.http.problem import problem
+from consumer.path.timer import Timer
 from consumer.rules.decode import LONGEST_BODY
 
 __all__ = ["BODY_TIME", "Disconnected", "fields", "read_body"]
 
 BODY_TIME = 30.0
 """Seconds from the head to the end of the body, unless the server says another time in the scope (`consumer.body_time`)."""
+
+LONGEST_NUMBER = 18
+"""Digits of a Content-Length that is read as a number."""
 
 
 class Disconnected(Exception):
@@ -24,12 +27,15 @@ def fields(scope: Scope, name: bytes) -> list[bytes]:
     return [value for known, value in scope["headers"] if known == name]
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int = LONGEST_BODY) -> bytes | Answer:
+async def read_body(
+    scope: Scope, receive: Receive, timer: Timer, limit: int = LONGEST_BODY
+) -> bytes | Answer:
     """Return the whole body, or the problem that says why it was not read.
 
     Args:
         scope: of the request.
         receive: as ASGI hands it in.
+        timer: of this process.
         limit: bytes.
 
     Raises:
@@ -41,8 +47,10 @@ async def read_body(scope: Scope, receive: Receive, limit: int = LONGEST_BODY) -
     chunks: list[bytes] = []
     size = 0
     patience = float(scope.get("consumer.body_time", BODY_TIME))
+    task = asyncio.current_task()
+    assert task is not None, "ASGI applications run in tasks"  # noqa: S101
     try:
-        async with asyncio.timeout(patience):
+        with timer.limit(task, patience):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -59,12 +67,13 @@ async def read_body(scope: Scope, receive: Receive, limit: int = LONGEST_BODY) -
 
 
 def _head_fault(scope: Scope, limit: int) -> Answer | None:
-    encodings = [value.strip().lower() for value in fields(scope, b"content-encoding")]
-    if any(encoding not in {b"", b"identity"} for encoding in encodings):
-        return problem("encoding", "send the body as it is, uncompressed")
-    for length in fields(scope, b"content-length"):
-        if not re.fullmatch(rb"[0-9]{1,18}", length.strip()):
-            return problem("invalid-request", "Content-Length is no number")
-        if int(length) > limit:
-            return problem("too-large", f"at most {limit} bytes are read")
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            return problem("encoding", "send the body as it is, uncompressed")
+        if name == b"content-length":
+            length = value.strip()
+            if not (length.isdigit() and len(length) <= LONGEST_NUMBER):
+                return problem("invalid-request", "Content-Length is no number")
+            if int(length) > limit:
+                return problem("too-large", f"at most {limit} bytes are read")
     return None

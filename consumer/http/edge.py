@@ -10,7 +10,6 @@ from consumer.declare.ways import BadRequest, Unauthenticated
 from consumer.errors import BrokerUnavailable, ConsumerError, StoreUnavailable
 from consumer.http.answer import Answer, App, Message, Receive, Scope, Send
 from consumer.http.asked import refused
-from consumer.http.body import fields
 from consumer.http.problem import problem
 
 __all__ = ["LONGEST_HEAD", "MOST_FIELDS", "Edge"]
@@ -60,8 +59,9 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._unread = bool(fields(scope, b"transfer-encoding")) or any(
-            length.strip() != b"0" for length in fields(scope, b"content-length")
+        self._unread = any(
+            name == b"transfer-encoding" or (name == b"content-length" and length.strip() != b"0")
+            for name, length in scope["headers"]
         )
         self._held: Message | None = None
         self.started = False
@@ -102,16 +102,24 @@ class _Exchange:
 def _head_fault(scope: Scope) -> Answer | None:
     if scope["method"] == "CONNECT":
         return problem("method-not-allowed", "this is no proxy")
-    if fields(scope, b"transfer-encoding") and fields(scope, b"content-length"):
-        # RFC 9112 §6.1: a proxy in front may have believed the other one, and taken the rest for another request.
-        return problem("invalid-request", "Content-Length beside Transfer-Encoding")
     pairs = scope["headers"]
     if len(pairs) > MOST_FIELDS:
         return problem("headers-too-large", f"at most {MOST_FIELDS} header fields are read")
-    target = len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
-    if target + sum(len(name) + len(value) + 4 for name, value in pairs) > LONGEST_HEAD:
+    size = len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
+    framing = set()
+    for name, value in pairs:
+        size += len(name) + len(value) + 4
+        if name in _FRAMING:
+            framing.add(name)
+    if len(framing) > 1:
+        # RFC 9112 §6.1: a proxy in front may have believed the other one, and taken the rest for another request.
+        return problem("invalid-request", "Content-Length beside Transfer-Encoding")
+    if size > LONGEST_HEAD:
         return problem("headers-too-large", f"at most {LONGEST_HEAD} bytes are read")
     return None
+
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def _answer_to(fault: Exception, scope: Scope) -> Answer:

@@ -62,7 +62,7 @@ class EndpointApp:
         request = await asked(scope, self.endpoint.tenant, self.endpoint.text)
         if isinstance(request, Answer):
             return request
-        body = await read_body(scope, receive)
+        body = await read_body(scope, receive, desk.timer)
         if isinstance(body, Answer):
             return body
         work = self._work(desk, request, body)

@@ -12,6 +12,7 @@ import msgspec
 
 from consumer.http.answer import Answer
 from consumer.http.body import BODY_TIME
+from consumer.http.corked import Corked
 from consumer.http.edge import LONGEST_HEAD
 from consumer.http.problem import problem
 
@@ -102,7 +103,7 @@ class Guard(asyncio.Protocol):
         self._reading_head = reading_head
         self._owes = owes
         self._all = all_
-        self._transport: asyncio.Transport | None = None
+        self._transport: Corked | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._head = 0
@@ -112,13 +113,13 @@ class Guard(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream's transport is one
-        self._transport = transport
+        self._transport = Corked(transport)
         if not self._all.make_room():
             self._refuse(problem("overloaded"))
             return
         self._asked_at = asyncio.get_running_loop().time()
         self._all.open[self] = None
-        self._inner.connection_made(transport)
+        self._inner.connection_made(self._transport)
         self._arm()
 
     def data_received(self, data: bytes) -> None:
@@ -146,8 +147,9 @@ class Guard(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         """See `asyncio.Protocol`. Who has asked and then said "that was all" gets the answer; half a request gets none."""
-        if self._refused:
+        if self._refused or self._transport is None:
             return None
+        self._transport.flush()  # the loop closes the connection where nothing is owed any more
         self._inner.eof_received()
         return self._owes()
 

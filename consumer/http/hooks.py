@@ -93,7 +93,7 @@ class WebhookApp:
     async def _answer(self, desk: Desk, scope: Scope, receive: Receive) -> tuple[Answer, str]:
         if desk.full or not desk.ready:
             return problem("overloaded" if desk.full else "store-unavailable"), "unavailable"
-        body = await read_body(scope, receive)
+        body = await read_body(scope, receive, desk.timer)
         if isinstance(body, Answer):
             return body, "unread"
         try:

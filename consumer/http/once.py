@@ -129,7 +129,7 @@ class Once:
                 **scope,
                 "headers": [pair for pair in scope["headers"] if pair[0] != b"content-encoding"],
             }
-            body = await read_body(plain, receive, self.largest_body)
+            body = await read_body(plain, receive, desk.timer, self.largest_body)
         except Disconnected:
             return None
         if isinstance(body, Answer):

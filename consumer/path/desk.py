@@ -20,6 +20,7 @@ from consumer.path.fields import say_landed
 from consumer.path.forward import Forwarder, Leaving
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Ending, Parts, Work
+from consumer.path.timer import Limit, Timer
 from consumer.path.together import Together
 from consumer.ports.tracing import Tracing
 from consumer.rules.modes import MODES
@@ -114,6 +115,11 @@ class Desk:
         return self._parts.app
 
     @property
+    def timer(self) -> Timer:
+        """Ends what takes too long."""
+        return self._parts.timer
+
+    @property
     def tracing(self) -> Tracing:
         """Draws what goes on, where the process traces."""
         return self._parts.tracing
@@ -151,10 +157,13 @@ class Desk:
         """
         with self._writing():
             task = self._begin(work)
-            await asyncio.wait({task}, timeout=self._limit)
-            # In a lane it may stand in line; and where a handler runs, others may wait for its connection.
-            if not task.done() and work.envelope.lane is None and not self._parts.running:
-                raise self._silent()
+            limit = self._limited()
+            try:
+                with limit:
+                    return await asyncio.shield(task)
+            except TimeoutError:
+                if limit.expired and self._kept_waiting(task, work):
+                    raise self._silent() from None
             return await asyncio.shield(task)
 
     async def ask(self, work: Work, wait: float) -> Called:
@@ -201,7 +210,7 @@ class Desk:
         """
         with self._writing():
             try:
-                async with asyncio.timeout(self._limit):
+                with self._limited():
                     landed = await self._land(landings)
             except TimeoutError:
                 raise self._silent() from None
@@ -261,6 +270,16 @@ class Desk:
         if self._forwarder is not None:
             await self._forwarder.idle()
         await self._land.idle()
+
+    def _limited(self) -> Limit:
+        task = asyncio.current_task()
+        assert task is not None, "callers come in tasks"  # noqa: S101
+        return self._parts.timer.limit(task, self._limit)
+
+    def _kept_waiting(self, task: asyncio.Task[Called], work: Work) -> bool:
+        """Whether it is the store that keeps a call waiting."""
+        # In a lane it may stand in line; and where a handler runs, others may wait for its connection.
+        return not task.done() and work.envelope.lane is None and not self._parts.running
 
     def _silent(self) -> StoreUnavailable:
         fault = StoreUnavailable(f"the store has kept a caller waiting for {self._limit:g} s")

@@ -11,6 +11,7 @@ from consumer.http.body import Disconnected, read_body
 from consumer.http.edge import Edge
 from consumer.http.guard import Limits
 from consumer.http.server import listening
+from consumer.path.timer import Timer
 
 __all__ = ["Echo", "post", "serving"]
 
@@ -26,6 +27,7 @@ class Echo:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
         self.gone = 0
+        self.timer = Timer()
         self.begun = asyncio.Event()
         self.go = asyncio.Event()
 
@@ -35,7 +37,7 @@ class Echo:
             await Answer(404, b"nothing").send(send)
             return
         try:
-            body = await read_body(scope, receive)
+            body = await read_body(scope, receive, self.timer)
         except Disconnected:
             self.gone += 1
             return
