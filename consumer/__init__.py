@@ -1,4 +1,4 @@
-"""Run handlers at most once per key, for messages, webhooks and HTTP requests, on the store you already have."""
+"""Handlers that take effect at most once per key: messages, webhooks, HTTP requests, on the store you already have."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -24,7 +24,7 @@ _VERBS = (run, ingest, relay, migrate, publish, check, explain, try_, inbox, out
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="idempotent-consumer", message="%(version)s")
 def main() -> None:
-    """Run handlers at most once per key, and look after their entries.
+    """Run handlers under one key per operation, and look after their entries.
 
     APP is `module:attribute`, as in `shop.app:app`; the working directory is importable.
     Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 ambiguous, 69 unavailable, 70 a bug, 78 configuration.
