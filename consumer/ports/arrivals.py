@@ -21,7 +21,7 @@ class Arrivals(Protocol):
     """
 
     async def land(self, landings: Sequence[Landing]) -> list[Landed]:
-        """Write entries durably, all in one commit; only then may the way in answer.
+        """Write entries durably; only then may the way in answer. After a fault some may be there: duplicates, next time.
 
         - no entry yet: a new one in `landing.state` (`RECEIVED` due after `delay`; `DEAD` never due): `NEW`.
         - same raw key and fingerprint: nothing is changed, except that an entry without bytes that is waiting, in doubt

@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from consumer.entry import Answer, Held, Kind, Settle, State, Won
+from consumer.entry import Answer, Held, Kind, Landed, Settle, State, Won
 from consumer.stores.postgres import PostgresStore, claims, operator
 from consumer.testing.contract.samples import claim, landing, outgoing
 
@@ -105,3 +105,27 @@ async def test_a_refused_completion_sends_nothing(store):
     settled, _ = await store.inbox.turn(worker, settles, [])
     assert [one.value for one in settled] == ["ok", "lost"]
     assert [row.outgoing.value for row in await store.operator.outgoing()] == [b"good"]
+
+
+async def test_a_landing_waits_for_nobody_who_writes_to_an_entry_that_is_there(store, postgres_url):
+    """An insert would wait for the other transaction's end, and give up before that: this one has none."""
+    await store.arrivals.land([landing("there")])
+    other = await asyncpg.connect(postgres_url)
+    writing = other.transaction()
+    await writing.start()
+    await other.execute("update consumer_inbox set reason = 'written'")
+    [landed] = await asyncio.gather(
+        store.arrivals.land([landing("new"), landing("there")]), return_exceptions=True
+    )
+    assert landed == [Landed.NEW, Landed.DUPLICATE]
+    await writing.rollback()
+    await other.close()
+
+
+async def test_what_lands_in_one_call_is_due_in_its_order(store):
+    """Whatever the order of their identities is, in which they are written."""
+    worker = await store.workers.open(600, "here")
+    keys = [f"k-{number}" for number in range(20)]
+    await store.arrivals.land([landing(key) for key in keys])
+    taken = await store.arrivals.due(worker, [landing().handler], 20)
+    assert [one.key.decode() for one in taken] == keys

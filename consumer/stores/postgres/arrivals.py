@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from consumer.entry import Landed, Landing, Taken
 from consumer.errors import StoreUnavailable
 from consumer.stores.postgres.connect import Connection
-from consumer.stores.postgres.landing import land
+from consumer.stores.postgres.landing import land, land_new
 from consumer.stores.postgres.pool import Pool
 from consumer.stores.postgres.rows import taken
 
@@ -61,9 +61,15 @@ class PostgresArrivals:
         if not landings:
             return []
 
+        born: set[bytes] = set()  # by an earlier try, too
+
         async def work(connection: Connection) -> list[Landed]:
+            # Most are new, and in no lane: one statement, which is its own transaction.
+            born.update(await land_new(connection, self._app, landings))
+            if len(born) == len(landings):
+                return [Landed.NEW] * len(landings)
             async with connection.transaction():
-                return await land(connection, self._app, landings)
+                return await land(connection, self._app, landings, born)
 
         return await self._pool.call(work)
 

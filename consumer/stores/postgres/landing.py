@@ -9,7 +9,7 @@ from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.lanes import Lane, lock, places, promote
 from consumer.stores.postgres.rows import clean, in_seconds, uuids
 
-__all__ = ["land", "lanes_of"]
+__all__ = ["land", "land_new", "lanes_of"]
 
 _KNOWN = """
 select id, key, fingerprint, state, message is null as bare from consumer_inbox where id = any($1::uuid[])
@@ -23,6 +23,7 @@ select b.id, nextval('consumer_token'), now() - b.age * interval '1 microsecond'
 from unnest($2::uuid[], $3::float8[], $4::smallint[], $5::smallint[], $6::smallint[], $7::boolean[], $8::bytea[],
             $9::text[], $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::int[])
     as b(id, delay, state, on_lapse, budget, keyed, fingerprint, tenant, handler, key, reason, message, age)
+where not exists (select from consumer_inbox e where e.id = b.id)
 order by b.id
 on conflict (id) do nothing
 returning id
@@ -54,20 +55,39 @@ def lanes_of(landings: Iterable[Landing]) -> set[Lane]:
     return {_lane(landing, landing.lane) for landing in landings if landing.lane is not None}
 
 
-async def land(connection: Connection, app: str, landings: Sequence[Landing]) -> list[Landed]:
-    """Write entries as `ports.arrivals.Arrivals.land` says; the caller commits."""
-    first: dict[bytes, Landing] = {}
-    for landing in landings:
-        first.setdefault(landing.identity, landing)
+async def land_new(connection: Connection, app: str, landings: Sequence[Landing]) -> set[bytes]:
+    """Write, in one statement, those that are not there yet and join no lane; return their identities.
+
+    What is there is met by nobody's insert, which would wait for whoever is writing to it; a look inside the same statement
+    sees to that, as `land` does by a statement of its own.
+    """
+    free = [landing for landing in _firsts(landings).values() if not _ordered(landing)]
+    return await _insert(connection, _BIRTH, app, free) if free else set()
+
+
+async def land(
+    connection: Connection, app: str, landings: Sequence[Landing], born: Iterable[bytes] = ()
+) -> list[Landed]:
+    """Write entries as `ports.arrivals.Arrivals.land` says; the caller commits.
+
+    Args:
+        connection: in a transaction.
+        app: whose they are.
+        landings: what to write.
+        born: those that `land_new` has written already.
+    """
+    first = _firsts(landings)
     lanes = lanes_of(landings)
     await lock(connection, app, lanes)
+    born = set(born)
+    left = [identity for identity in first if identity not in born]
     # Read first: an insert would wait for whoever is writing to an entry that is there already.
-    known = await _known(connection, first)
-    fresh = [landing for identity, landing in first.items() if identity not in known]
-    born = await _birth(connection, app, fresh) if fresh else set()
+    known = await _known(connection, left) if left else {}
+    fresh = [first[identity] for identity in left if identity not in known]
+    born |= await _birth(connection, app, fresh) if fresh else set()
     await promote(connection, app, lanes)
-    if len(born) < len(fresh):
-        lost = [landing.identity for landing in fresh if landing.identity not in born]
+    lost = [landing.identity for landing in fresh if landing.identity not in born]
+    if lost:
         known |= await _known(connection, lost)
     answers: list[Landed] = []
     conflicts: dict[bytes, Landing] = {}
@@ -104,17 +124,26 @@ async def _known(
 
 
 async def _birth(connection: Connection, app: str, landings: Sequence[Landing]) -> set[bytes]:
-    free = [landing for landing in landings if landing.lane is None or landing.state is State.DEAD]
+    free = [landing for landing in landings if not _ordered(landing)]
     if len(free) == len(landings):
         return await _insert(connection, _BIRTH, app, free)
     born = await _insert(connection, _BIRTH, app, free) if free else set()
-    ordered = [
-        landing for landing in landings if landing.lane is not None and landing.state is not State.DEAD
-    ]
+    ordered = [landing for landing in landings if _ordered(landing)]
     lanes = [landing.lane for landing in ordered]
     return born | await _insert(
         connection, _JOIN, app, ordered, lanes, await places(connection, len(ordered))
     )
+
+
+def _firsts(landings: Sequence[Landing]) -> dict[bytes, Landing]:
+    first: dict[bytes, Landing] = {}
+    for landing in landings:
+        first.setdefault(landing.identity, landing)
+    return first
+
+
+def _ordered(landing: Landing) -> bool:
+    return landing.lane is not None and landing.state is not State.DEAD
 
 
 def _lane(landing: Landing, lane: bytes) -> Lane:
