@@ -95,7 +95,8 @@ class App:
 
         Raises:
             RegistrationError: a declaration is wrong.
-            SettingsError: a setting or a webhook's secret is wrong, or Starlette is not installed.
+            SettingsError: a setting is wrong, or Starlette is not installed. A webhook's missing secret stops nothing: that
+                webhook answers 503.
         """
         settings = Settings.load() if settings is None else settings
         observed = self.observed(settings.with_(health_port=0))  # the service answers on its own port

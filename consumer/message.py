@@ -22,7 +22,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         headers: names and values in order.
         record_key: the Kafka record key (any bytes, or `None`).
         ordering_key: messages of one ordering key are started in order; `None` where the sender gave none.
-        source: the way in: `kafka`, `embedded`, `http`, or the name of a webhook provider.
+        source: the way in: `kafka`, `embedded`, `http`, `call` (`Running.call`), or the name of a webhook provider.
         position: `topic/partition/offset` on Kafka, else `None`.
         timestamp: when the broker took it, in seconds since 1970 by the broker's clock; `None` where there is no broker.
     """

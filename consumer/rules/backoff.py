@@ -45,7 +45,7 @@ class Backoff:
         """Return the seconds to wait after attempt number `attempt` (from 1)."""
         if self.first == 0:
             return 0.0
-        # compare in logarithms' stead: a large exponent would overflow a float long before it mattered
+        # Step by step, and left at the longest: `factor ** attempt` would overflow a float.
         delay = self.first
         for _ in range(attempt - 1):
             delay *= self.factor

@@ -17,7 +17,7 @@ import msgspec
 __all__ = ["DEEPEST_BODY", "LONGEST_BODY", "LONGEST_REASON", "Undecodable", "body", "decode", "mistranslated"]
 
 LONGEST_BODY = 1024 * 1024
-"""Bytes of the longest body on every way in (DESIGN.md §9)."""
+"""Bytes of the longest body on every way in."""
 
 DEEPEST_BODY = 100
 """Arrays and objects that a body may nest. The interpreter's own limit depends on its version and on how deep the caller's
