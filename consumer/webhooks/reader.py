@@ -45,13 +45,15 @@ class Reader:
         self.request = request
         self.row = row
         self.prefix = row.prefixes[0]
+        self._fields: dict[bytes, list[bytes]] = {}
+        for name, value in request.headers:
+            self._fields.setdefault(name.lower(), []).append(value)
         if len(row.prefixes) > 1:
             places = [row.signature.name] + [
                 place.name for place in (row.event_id, _of(row.timestamp)) if place
             ]
-            here = {name.lower() for name, _ in request.headers}
             for prefix in row.prefixes:
-                if not here.isdisjoint(f"{prefix}{name}".encode() for name in places):
+                if any(f"{prefix}{name}".encode() in self._fields for name in places):
                     self.prefix = prefix
                     break
 
@@ -61,8 +63,7 @@ class Reader:
         Raises:
             Refusal: it occurs twice, or is too long.
         """
-        wanted = (self.prefix + name).encode()
-        values = [value for known, value in self.request.headers if known.lower() == wanted]
+        values = self._fields.get((self.prefix + name).encode())
         if not values:
             return None
         if len(values) > 1:

@@ -174,11 +174,12 @@ def kept(request: Request, names: tuple[str, ...], prefix: str | None = None) ->
         names: in lower case; `content-type` always counts.
         prefix: of further names, e.g. `ce-`.
     """
-    wanted = {"content-type", *names}
-    decoded = ((name.decode("latin-1").lower(), value) for name, value in request.headers)
-    return tuple(
-        (name, value) for name, value in decoded if name in wanted or (prefix and name.startswith(prefix))
-    )
+    worth = []
+    for raw, value in request.headers:
+        name = raw.decode("latin-1").lower()
+        if name == "content-type" or name in names or (prefix and name.startswith(prefix)):
+            worth.append((name, value))
+    return tuple(worth)
 
 
 def _matching(

@@ -114,6 +114,7 @@ async def test_a_landing_waits_for_nobody_who_writes_to_an_entry_that_is_there(s
     writing = other.transaction()
     await writing.start()
     await other.execute("update consumer_inbox set reason = 'written'")
+    landed: object
     [landed] = await asyncio.gather(
         store.arrivals.land([landing("new"), landing("there")]), return_exceptions=True
     )
