@@ -145,7 +145,7 @@ class Provider(Protocol):
         ...
 
     def check(self) -> None:
-        """Read the secrets once, at start, so that a wrong one stops the process and not the first request.
+        """Read the secrets once, at start, so that a wrong one is heard of before the first request.
 
         Raises:
             SettingsError: a secret is missing or malformed, or the package for its algorithm is not installed.
@@ -164,7 +164,7 @@ class Provider(Protocol):
             now: seconds since 1970 at its receipt.
 
         Raises:
-            SettingsError: a secret that was there at the start is gone, or all have expired: answer 503.
+            SettingsError: a secret is missing or malformed, or all have expired: answer 503.
         """
         ...
 

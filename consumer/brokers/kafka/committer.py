@@ -72,7 +72,7 @@ class Committer:
         """Commit what has moved, now, in at most `seconds`. After it no commit is under way.
 
         A commit that outlives its assignment would be sent in the next generation, for a partition that may be somebody
-        else's by then (F-46): one that is still in flight at the end is cancelled.
+        else's by then: one that is still in flight at the end is cancelled.
 
         Returns:
             Whether everything acknowledged so far is committed.

@@ -33,7 +33,10 @@ __all__ = [
     "broken",
     "close_consumer",
     "close_producer",
+    "complaint",
     "is_refusal",
+    "look_for_topics",
+    "missing_from",
     "new_consumer",
     "new_producer",
     "refusal",
@@ -92,10 +95,10 @@ def new_consumer(
         client_id=f"consumer-{group}",
         group_id=group,
         group_instance_id=instance,
-        enable_auto_commit=False,  # it commits what was handed out, not what is finished (F-47)
-        auto_offset_reset="none",  # where to begin is said in `position`, never guessed (F-50)
+        enable_auto_commit=False,  # it commits what was handed out, not what is finished
+        auto_offset_reset="none",  # where to begin is said in `position`, never guessed
         isolation_level="read_committed",
-        # None of (de)serializers: one bad record would stop its partition for ever (F-48).
+        # None of (de)serializers: one bad record would stop its partition for ever.
         partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         rebalance_timeout_ms=int(rebalance_timeout * 1000),
         session_timeout_ms=int(session_timeout * 1000),
@@ -115,7 +118,7 @@ def new_producer(bootstrap: str, *, timeout: float, access: Access = OPEN) -> Pr
 
     Args:
         bootstrap: `host:port[,host:port]`.
-        timeout: seconds for one request. With idempotence aiokafka repeats a batch for ever (F-52): whoever sends needs
+        timeout: seconds for one request. With idempotence aiokafka repeats a batch for ever: whoever sends needs
             a deadline of his own.
         access: TLS and SASL.
     """
@@ -202,9 +205,39 @@ def refusal(bootstrap: str, error: KafkaError) -> str:
 def broken(consumer: Consumer) -> bool:
     """Return whether a background task of `consumer` has ended: it will never deliver again and does not say so.
 
-    aiokafka has no public sign of this, so two private attributes are read here and nowhere else.
+    Those that beat and that look for committed offsets end as others begin; with an error they have ended for good, and
+    aiokafka repeats that error to whoever reads, for ever. It has no public sign of any of this, so private attributes
+    are read here and nowhere else.
     """
-    return any(task is not None and task.done() for task in _routines(consumer))
+    if any(task is not None and task.done() for task in _routines(consumer)):
+        return True
+    return any(
+        task is not None and task.done() and not task.cancelled() and task.exception() is not None
+        for task in _helpers(consumer)
+    )
+
+
+def complaint(consumer: Consumer) -> Exception | None:
+    """Return, once, why the group cannot be joined; `None`: there is nothing to say.
+
+    aiokafka says so only to who reads, whom we keep from reading as long as nothing is assigned; and it does not try
+    again before it has said so.
+    """
+    try:
+        consumer._coordinator.check_errors()  # noqa: SLF001 - as in `broken`
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is handed on
+        return error
+    return None
+
+
+def missing_from(consumer: Consumer, topics: Sequence[str]) -> list[str]:
+    """Return those of `topics` that the brokers knew nothing of when they were last asked for the state of the cluster."""
+    return [topic for topic in topics if consumer.partitions_for_topic(topic) is None]
+
+
+def look_for_topics(consumer: Consumer) -> None:
+    """Have the brokers asked for the state of the cluster now: aiokafka asks every five minutes by itself."""
+    consumer._client.force_metadata_update()  # noqa: SLF001 - as in `broken`
 
 
 async def close_consumer(consumer: Consumer, seconds: float) -> bool:
@@ -217,10 +250,8 @@ async def close_consumer(consumer: Consumer, seconds: float) -> bool:
     """
     if await _bounded(consumer.stop(), seconds):
         return True
-    coordinator, fetcher = getattr(consumer, "_coordinator", None), getattr(consumer, "_fetcher", None)
-    tasks = [*_routines(consumer)]
-    tasks += [getattr(coordinator, name, None) for name in ("_heartbeat_task", "_commit_refresh_task")]
-    tasks += getattr(fetcher, "_pending_tasks", ())
+    tasks = [*_routines(consumer), *_helpers(consumer)]
+    tasks += getattr(getattr(consumer, "_fetcher", None), "_pending_tasks", ())
     await _end(tasks)
     await _bounded(consumer._client.close(), _LAST_WORDS)  # noqa: SLF001 - as in `broken`
     return False
@@ -239,6 +270,11 @@ async def close_producer(producer: Producer, seconds: float) -> None:
 def _routines(consumer: Consumer) -> list[asyncio.Task[Any] | None]:
     coordinator, fetcher = getattr(consumer, "_coordinator", None), getattr(consumer, "_fetcher", None)
     return [getattr(coordinator, "_coordination_task", None), getattr(fetcher, "_fetch_task", None)]
+
+
+def _helpers(consumer: Consumer) -> list[asyncio.Task[Any] | None]:
+    coordinator = getattr(consumer, "_coordinator", None)
+    return [getattr(coordinator, name, None) for name in ("_heartbeat_task", "_commit_refresh_task")]
 
 
 async def _bounded(work: Any, seconds: float) -> bool:

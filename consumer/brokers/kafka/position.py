@@ -3,9 +3,9 @@
 aiokafka raises in both cases (`auto_offset_reset="none"`), and the answer is explicit:
 
 - no committed offset: the first position (earliest, latest, or a time), committed at once, so that a crash before the first
-  acknowledgement does not move it;
+  acknowledgement does not move it; but first the coordinator is asked again (`committed`);
 - out of range: the earliest offset there is, with an error in the log that says how many messages were lost. Stopping
-  would lose more with every hour of retention, and what is read twice is recognised by its key (F-50).
+  would lose more with every hour of retention, and what is read twice is recognised by its key.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Literal
 from aiokafka.structs import TopicPartition
 
 from consumer.brokers.kafka.assignment import Assignment
+from consumer.brokers.kafka.committed import committed_offset
 from consumer.brokers.kafka.connect import Consumer
 from consumer.brokers.kafka.partition import Partition
 
@@ -28,10 +29,22 @@ FirstPosition = Literal["earliest", "latest"] | float
 
 
 async def begin(consumer: Consumer, partition: Partition, first: FirstPosition) -> bool:
-    """Read `partition` from the first position; return whether that is arranged (not if it was given up meanwhile)."""
+    """Read `partition` from the first position; return whether that is arranged.
+
+    It is not if the partition was given up meanwhile, or if there is a committed offset after all, where it then goes on.
+    """
     tp = partition.tp
-    offset = await _first_offset(consumer, tp, first)
+    committed = await committed_offset(consumer, tp)
+    offset = committed if committed is not None else await _first_offset(consumer, tp, first)
     if not partition.live or partition.watermark.in_hand:
+        return False
+    if committed is not None:
+        _log.warning(
+            "%s: the group's coordinator knew of no committed offset and now of %d: going on there",
+            partition,
+            offset,
+        )
+        consumer.seek(tp, offset)
         return False
     _log.info("%s: no committed offset, beginning at %s, offset %d", partition, first, offset)
     partition.watermark.position = offset
