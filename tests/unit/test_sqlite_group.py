@@ -248,3 +248,21 @@ async def test_values_that_sqlite_has_no_type_for(group):
     ]
     with pytest.raises(sqlite3.Error):
         await group.fetch("select $1", [["a list"]])
+
+
+async def test_asking_for_an_outcome_touches_nobody_elses_transaction(store, group):
+    """The group that asks is over, and the connection is the next one's by then."""
+    await group.claim([claim("lost")])
+    await group.seal()
+    group._connection = _Failing(group._connection, committed=True)
+    with pytest.raises(CommitUnknown):
+        await group.commit()
+    following = await store.groups.open()
+    await following.claim([claim("next")])
+    insert = "insert into strict_ledger (name) values ($1)"
+    await following.execute(insert, ["a"])
+    assert await asyncio.gather(group.outcome(), return_exceptions=True) == [True]
+    await following.execute(insert, ["b"])
+    await following.seal()
+    await following.commit()
+    assert [entry.key for entry in await store.operator.entries()] == [b"lost", b"next"]

@@ -205,7 +205,8 @@ def land(data: MemoryData, app: str, landing: Landing) -> Landed:
     if row is None:
         _insert(data, app, landing)
         return Landed.NEW
-    if (row.key, row.fingerprint) == (landing.key, landing.fingerprint):
+    # The identity of what cannot be keyed is a digest over the message: its key is a name for people.
+    if not landing.keyed or (row.key, row.fingerprint) == (landing.key, landing.fingerprint):
         if row.state in {State.WAITING, State.IN_DOUBT, State.DEAD}:
             keep_bytes(row, landing.message)
         return Landed.DUPLICATE

@@ -99,7 +99,8 @@ async def land(
             continue
         there = first[landing.identity]
         key, fingerprint, lacking = known.get(landing.identity, (there.key, there.fingerprint, False))
-        if (key, fingerprint) == (landing.key, landing.fingerprint):
+        # The identity of what cannot be keyed is a digest over the message: its key is a name for people.
+        if not landing.keyed or (key, fingerprint) == (landing.key, landing.fingerprint):
             if lacking:
                 bytes_for.setdefault(landing.identity, landing.message)
             answers.append(Landed.DUPLICATE)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
-from consumer.entry import Kind, OnLapse, Settle, Settled, State
+from consumer.entry import Kind, Settle, Settled, State
 from consumer.rules.states import TRANSITIONS, Event
 from consumer.stores.postgres.connect import Connection
 from consumer.stores.postgres.landing import land, lanes_of
@@ -32,7 +32,7 @@ _BODILY = frozenset({State.WAITING, State.IN_DOUBT, State.DEAD})
 _FINAL = frozenset({State.DONE, State.DEAD})
 
 _LOCK = """
-select id, state, before, token, attempts, budget, on_lapse, reason,
+select id, state, before, token, attempts, budget, reason,
        app, handler, tenant, lane, place from consumer_inbox
 where id = any($1::uuid[]) order by id for update
 """
@@ -124,7 +124,7 @@ def _decide(plan: _Plan, row: asyncpg.Record | None, one: Settle) -> Settled:
             if state is not State.DONE:
                 _keep(plan, one)
             return Settled.OK
-    elif one.kind is Kind.COMPLETE and row["on_lapse"] == OnLapse.IN_DOUBT:
+    elif one.kind is Kind.COMPLETE:
         plan.suspects.append(one)
     return Settled.LOST
 

@@ -67,10 +67,9 @@ class History:
         self._counts.clear()
 
     async def _learn(self, buckets: list[int]) -> None:
-        unknown = [bucket for bucket in buckets if bucket not in self._marks]
-        if not unknown:
-            return
         keys = [meta_key(prefix) for prefix in prefixes(self._calls.buckets)]
-        replies = await self._calls.commands([("HMGET", keys[b], "epoch", "accepted") for b in unknown])
-        for bucket, (epoch, accepted) in zip(unknown, replies, strict=True):
-            self._marks[bucket] = (epoch, int(accepted or 0))
+        # Again while there is something to ask: another call may have forgotten everything while this one waited.
+        while unknown := [bucket for bucket in buckets if bucket not in self._marks]:
+            replies = await self._calls.commands([("HMGET", keys[b], "epoch", "accepted") for b in unknown])
+            for bucket, (epoch, accepted) in zip(unknown, replies, strict=True):
+                self._marks[bucket] = (epoch, int(accepted or 0))

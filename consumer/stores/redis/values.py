@@ -45,6 +45,8 @@ SHARDS = 16
 """Of the outbox, each with one owner. Frozen: rows remember theirs."""
 
 MICRO = 1_000_000
+_CENTURY = 100 * 365 * 86_400.0
+"""Seconds."""
 _RAW = msgspec.Raw
 # Lua's cmsgpack knows text and no binary type; its text is any bytes.
 _HEADS = [bytes((0xA0 | length,)) if length < 32 else bytes((0xD9, length)) for length in range(256)]
@@ -66,8 +68,8 @@ def clean(text: str | None) -> msgspec.Raw | None:
 
 
 def micros(seconds: float) -> int:
-    """Return a span in microseconds, as scripts count."""
-    return round(seconds * MICRO)
+    """Return a span in microseconds, as scripts count: a century at most, so that Lua's numbers hold it to the last digit."""
+    return round(min(seconds, _CENTURY) * MICRO)
 
 
 def claim_args(claim: Claim) -> tuple[Any, ...]:

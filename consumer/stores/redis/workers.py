@@ -45,7 +45,8 @@ class RedisWorkers:
     async def open(self, ttl: float, about: str) -> int:
         """Make a worker, and forget those that ended a month ago; see `ports.workers.Workers.open`."""
         worker, old = await self._calls.run(_OPEN, HOME, self._app, micros(ttl), about)
-        commands: list[Sequence[object]] = [("HSET", self._key(b), worker, 0) for b in self._everywhere]
+        # Unless it is closed there already: whoever slept here for longer than its time-to-live is taken for dead.
+        commands: list[Sequence[object]] = [("HSETNX", self._key(b), worker, 0) for b in self._everywhere]
         if old:
             commands += [("HDEL", self._key(bucket), *old) for bucket in self._everywhere]
         await self._calls.commands(commands)

@@ -175,7 +175,12 @@ class SqliteGroup:
         """Whether the transaction committed, read on a new connection; see `ports.inbox.Group.outcome`."""
         if self._mark is None:
             return False
-        return await self._link.read(entries.is_done, *self._mark)
+        # The group's own connection is the next group's by now: asking on it would undo what that one does.
+        asked = Link(self._link.place, "sqlite-outcome", self._link.patience, reads_only=True)
+        try:
+            return await asked.read(entries.is_done, *self._mark)
+        finally:
+            await asked.close()
 
     async def rollback(self) -> None:
         """Undo everything and give the connection back; see `ports.inbox.Group.rollback`."""

@@ -135,6 +135,18 @@ async def what_cannot_be_keyed_is_born_dead(backend: Backend) -> None:
 
 
 @CHAPTER.case()
+async def what_cannot_be_keyed_is_the_same_at_another_place(backend: Backend) -> None:
+    """Its identity is a digest over the message; its key is a name for people, the place where it was met first."""
+    here = await process(backend)
+    born_dead = landing("payments/3/41", state=State.DEAD, reason="decode: not JSON", keyed=False)
+    born_dead = msgspec.structs.replace(born_dead, conflict_identity=born_dead.identity)
+    again = msgspec.structs.replace(born_dead, key=b"payments/3/42")
+    assert await here.store.arrivals.land([born_dead, again]) == [Landed.NEW, Landed.DUPLICATE]
+    assert await here.store.arrivals.land([again]) == [Landed.DUPLICATE]
+    assert [row.key for row in await here.store.operator.entries()] == [b"payments/3/41"]
+
+
+@CHAPTER.case()
 async def a_redriven_unkeyed_entry_comes_unkeyed(backend: Backend) -> None:
     """Whoever takes it must decode and key it anew."""
     here = await process(backend)

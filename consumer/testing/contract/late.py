@@ -137,6 +137,20 @@ async def a_second_effect_is_suspected_after_the_new_start_too(backend: Backend)
 
 
 @CHAPTER.case()
+async def a_second_effect_is_suspected_whatever_the_lapse_rule_is_now(backend: Backend) -> None:
+    """The permitted new start may be of a later deployment, whose mode is another: that changes nothing of the past."""
+    here = await process(backend)
+    win = await here.win(claim())
+    await here.ended(claim(), win.token, Kind.DOUBT)
+    assert await here.store.operator.resolve(resolution(claim(), win.token, State.WAITING))
+    again = await here.win(claim(on_lapse=OnLapse.WAITING))
+    assert await here.settle(end(claim(), win.token, Kind.COMPLETE)) is Settled.LOST
+    entry = await here.entry(claim())
+    assert (entry.state, entry.token) == (State.RUNNING, again.token)
+    assert entry.story[-1].event == "second_effect_suspected"
+
+
+@CHAPTER.case()
 async def other_lost_completions_raise_no_suspicion(backend: Backend) -> None:
     """A completion by a token that no resolution ended leaves the story alone."""
     here = await process(backend)

@@ -437,3 +437,29 @@ async def no_reason_stops_a_batch(backend: Backend) -> None:
         assert kept.startswith("left")
         assert kept.endswith("right")
         assert (await here.entry(done)).state is State.DONE
+
+
+@CHAPTER.case()
+async def no_delay_stops_a_batch(backend: Backend) -> None:
+    """A time beyond all calendars is far away, not a fault: whoever asked for it shares the batch with others."""
+    here = await process(backend)
+    for number, delay in enumerate((1e12, 1e18, 1e300)):
+        late, done = claim(f"late-{number}"), claim(f"done-{number}")
+        tokens = [(await here.win(wish)).token for wish in (late, done)]
+        settles = [
+            end(late, tokens[0], Kind.RETRY, delay=delay, message=BODY),
+            end(
+                done,
+                tokens[1],
+                Kind.COMPLETE,
+                outgoing=[outgoing(f"o-{number}", None, delay=delay)],
+                landings=[landing(f"l-{number}", delay=delay)],
+            ),
+        ]
+        settled, _ = await here.store.inbox.turn(here.worker, settles, [])
+        assert settled == [Settled.OK, Settled.OK]
+        assert (await here.entry(late)).state is State.WAITING
+        assert (await here.entry(landing(f"l-{number}"))).state is State.RECEIVED
+    assert await here.due() == []
+    assert await here.store.outbox.take(here.worker, 10) == []
+    assert await here.sent_out() == ["o-0", "o-1", "o-2"]

@@ -36,7 +36,8 @@ local function land(app, l)
     insert(app, l, l[1], l[9], l[10], l[11])
     return NEW
   end
-  if row.k == l[4] and row.f == l[5] then
+  -- The identity of what cannot be keyed is a digest over the message: its key is a name for people.
+  if not l[11] or (row.k == l[4] and row.f == l[5]) then
     if (row.s == WAITING or row.s == IN_DOUBT or row.s == DEAD) and keep(row, l[8]) then
       save(row)
       queue(row)

@@ -1,0 +1,91 @@
+"""Moments between two calls, made long: what another process does in them is not undone by the second."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from consumer.entry import State
+from consumer.errors import StoreUnavailable
+from consumer.stores.redis import RedisStore
+from consumer.stores.redis.history import History
+from consumer.testing.contract.samples import Process, claim
+from tests.integration.rediskit import Server, needed, server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def packages():
+    needed()
+
+
+@pytest.fixture
+def primary():
+    with server() as made:
+        yield made
+
+
+@pytest.fixture
+async def handles(primary: Server):
+    """Two, as two processes would have them."""
+    made = [RedisStore(primary.url, "shop") for _ in range(2)]
+    for store in made:
+        await store.migrate()
+        await store.open()
+    yield made
+    for store in made:
+        await store.close()
+
+
+async def test_who_slept_in_its_opening_stays_closed(handles, monkeypatch):
+    """Between the worker's row and the buckets that it may claim in, others take it for dead: what it claimed later nobody
+    would ever adopt, for it is known to hold nothing.
+
+    Mutant: the buckets are told that it is open, whatever they know of it.
+    """
+    here, there = handles
+    commands = here._calls.commands
+
+    async def slept(what):
+        monkeypatch.setattr(here._calls, "commands", commands)
+        await there.workers.lapse()
+        return await commands(what)
+
+    monkeypatch.setattr(here._calls, "commands", slept)
+    worker = await here.workers.open(0.0, "slow")
+    assert not await here.workers.beat(worker)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await here.inbox.turn(worker, [], [claim()])
+    assert await there.operator.entries(states=[State.RUNNING]) == []
+    awake = Process(there, await there.workers.open(600, "awake"))
+    assert (await awake.win(claim())).attempt == 1
+
+
+async def test_who_forgets_what_it_knew_of_the_buckets_learns_all_of_it_again():
+    """One call learns of a bucket that it does not know, another finds out meanwhile that the rest is out of date."""
+    asked: list[int] = []
+    history = History(_Cluster(asked))  # type: ignore[arg-type]
+
+    async def work() -> list[object]:
+        return [history.seen(bucket, 1) for bucket in (0, 1)]
+
+    await history.claiming([0], lambda: asyncio.sleep(0))
+    assert asked == [1]
+    both = asyncio.create_task(history.claiming([0, 1], work))
+    await asyncio.sleep(0)
+    history.forget()
+    assert await both == [("e", 0, 0), ("e", 0, 0)]
+
+
+class _Cluster:
+    """Answers a little later; remembers how much it was asked each time."""
+
+    buckets = 2
+
+    def __init__(self, asked: list[int]) -> None:
+        self.asked = asked
+
+    async def commands(self, commands):
+        self.asked.append(len(commands))
+        await asyncio.sleep(0)
+        return [(b"e", None)] * len(commands)
