@@ -272,7 +272,8 @@ class Running:
         """Publish a message; it is durable when this returns.
 
         Args:
-            topic: where to.
+            topic: where to. To an embedded topic that no handler of this app subscribes to it goes nowhere, which is warned
+                of once a topic.
             value: anything that msgspec encodes, as JSON; bytes pass as they are.
             ordering_key: messages of one topic and ordering key stay in order.
             headers: names and values; text is encoded as UTF-8.
