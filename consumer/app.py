@@ -378,7 +378,8 @@ class Running:
 
         Raises:
             InFlight, InDoubt, Conflict, Dead: what the key's entry says.
-            Exception: what the handler raised, where its mode says that nothing has happened.
+            Exception: what the handler raised, where its mode permits another start: rolled back, or (at least once) perhaps
+                with its effect. Nothing is stored: call again.
         """
         handler = self._app.handlers.find(function)
         value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
