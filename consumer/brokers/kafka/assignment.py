@@ -49,10 +49,13 @@ class Assignment(ConsumerRebalanceListener):  # aiokafka asks for this class by 
             return
         _log.info("rebalance: giving up %s", _names(revoked))
         try:
-            await self._finish()
-            await self._settle()
-        except Exception:  # noqa: BLE001 - a background task of aiokafka calls this, and it must rejoin
-            _log.exception("rebalance: could not finish cleanly; unfinished messages are delivered again")
+            for step in (self._finish, self._settle):
+                try:
+                    await step()
+                except Exception:  # noqa: BLE001 - a background task of aiokafka calls this, and it must rejoin
+                    _log.exception(
+                        "rebalance: could not finish cleanly; unfinished messages are delivered again"
+                    )
         finally:
             self.give_up()
 

@@ -15,6 +15,7 @@ from aiokafka.errors import (
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    RecordTooLargeError,
 )
 from aiokafka.structs import TopicPartition
 
@@ -35,6 +36,7 @@ _GLANCE = 0.05  # seconds to wait at most while a full partition may get room ag
 _LATE = 0.1  # seconds that a read may be late before it is broken off
 _MEND = 5.0  # seconds to find a position
 _RETRY = 5.0  # seconds until a partition with unreadable bytes is tried again
+_PAUSE = 1.0  # seconds until a partition is tried again after the broker could not help it
 
 
 class Reader:
@@ -203,6 +205,8 @@ class Reader:
             guilty = {error.args[0]}
         elif isinstance(error, OffsetOutOfRangeError):
             guilty = set(error.args[0])
+        elif isinstance(error, RecordTooLargeError):
+            guilty = {error.args[1]}
         elif len(partitions) == 1 or is_refusal(error):
             guilty = {partitions[0].tp}
         else:  # bytes that cannot be parsed: it will be raised again for the guilty one
@@ -244,12 +248,15 @@ class Reader:
                             self._consumer, partition, self._assignment, error.args[0][partition.tp]
                         )
                         self._moved()
+                    elif isinstance(error, RecordTooLargeError):
+                        self._go_back(partition, error)
                     elif isinstance(error, KafkaError) and not isinstance(error, CorruptRecordException):
                         raise error
                     elif not (blames_a_name(error) and partition.singly and await self._rescue(partition)):
                         self._set_aside(partition, error)
         except BrokerUnavailable as trouble:  # it mends itself, or the consumer is replaced
             _log.warning("%s: not read now: %s", partition, trouble)
+            partition.retry_at = time.monotonic() + _PAUSE
 
     async def _rescue(self, partition: Partition) -> bool:
         """Read what the library cannot parse for the sake of a header's name, and the rest of its batch.
@@ -271,6 +278,17 @@ class Reader:
             if delivery.unreadable:
                 _log.warning("%s: %s", delivery.message.position, delivery.unreadable)
         return True
+
+    def _go_back(self, partition: Partition, error: RecordTooLargeError) -> None:
+        """Undo what aiokafka does about a batch that the broker has cut off: it goes on one message behind its beginning.
+
+        A broker with a protocol of its own time (KIP-74, 2016) sends such a batch whole.
+        """
+        offset = error.args[2]
+        self._consumer.seek(partition.tp, offset)
+        self._set_aside(
+            partition, ValueError(f"the broker cuts off what is larger than a fetch ({error.args[3]} bytes)")
+        )
 
     def _hand_out(self, partition: Partition, count: int) -> int:
         """Deliver up to `count` of what was rescued; return how many."""

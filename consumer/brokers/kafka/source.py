@@ -8,12 +8,24 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from aiokafka.errors import InconsistentGroupProtocolError, InvalidSessionTimeoutError, KafkaError
 from aiokafka.structs import TopicPartition
 
 from consumer.brokers.kafka.access import OPEN, Access
 from consumer.brokers.kafka.assignment import Assignment
 from consumer.brokers.kafka.committer import Committer
-from consumer.brokers.kafka.connect import Consumer, broken, close_consumer, new_consumer, translated
+from consumer.brokers.kafka.connect import (
+    Consumer,
+    broken,
+    close_consumer,
+    complaint,
+    is_refusal,
+    look_for_topics,
+    missing_from,
+    new_consumer,
+    refusal,
+    translated,
+)
 from consumer.brokers.kafka.health import Health
 from consumer.brokers.kafka.horizon import Memory, check_horizon
 from consumer.brokers.kafka.lag import lag_of
@@ -33,6 +45,7 @@ _CONNECT = 5.0  # seconds to connect
 _COMMIT = 5.0  # seconds for one commit
 _LEAVE = 5.0  # seconds to leave the group
 _RECONNECT = 2.0  # seconds between two tries to replace a broken consumer
+_LISTEN = 2.0  # seconds between two tries to join a group that cannot be joined, and two looks for a topic that is gone
 _UNPOLLED = 60.0  # seconds without a poll after which it is not healthy
 
 
@@ -105,6 +118,8 @@ class KafkaSource:
         self._tasks: list[asyncio.Task[None]] = []
         self._polled_at = time.monotonic()
         self._reconnect_at = 0.0
+        self._listen_at = 0.0
+        self._complaint = ""
 
     async def start(self, topics: Sequence[str], on_revoked: Callable[[], Awaitable[None]]) -> None:
         """Join and subscribe; returns when connected, before the first assignment.
@@ -144,7 +159,11 @@ class KafkaSource:
         """
         self._polled_at = time.monotonic()
         deadline = self._polled_at + timeout
-        if not await self._connected(deadline) or not await self._assigned(deadline):
+        if not await self._connected(deadline):
+            return []
+        if time.monotonic() >= self._listen_at:
+            self._listen()
+        if not await self._assigned(deadline):
             return []
         return [] if self._reader is None else await self._reader.read(limit, deadline)
 
@@ -181,7 +200,7 @@ class KafkaSource:
 
     @property
     def healthy(self) -> bool:
-        """Whether the broker answers, `poll` is called, and no partition is stuck on bytes that cannot be read."""
+        """Whether the broker answers, `poll` is called, and there are no `troubles`."""
         polled = time.monotonic() - self._polled_at < _UNPOLLED
         return self._consumer is not None and polled and self._health.ok and not self.troubles
 
@@ -202,8 +221,11 @@ class KafkaSource:
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong with single partitions, for people; empty where nothing is."""
-        return [f"{p}: {p.trouble}" for p in self._assignment.partitions.values() if p.trouble]
+        """What is wrong with the group, with topics and with single partitions, for people; empty where nothing is."""
+        if not self._assignment.ready.is_set():
+            return [self._complaint] if self._complaint else []
+        found = [f"{p}: {p.trouble}" for p in self._assignment.partitions.values() if p.trouble]
+        return found + [f"topic {topic} does not exist any more" for topic in self._gone()]
 
     @property
     def assigned(self) -> list[str]:
@@ -269,6 +291,31 @@ class KafkaSource:
         await asyncio.sleep(max(0.0, min(deadline, self._reconnect_at) - time.monotonic()))
         return False
 
+    def _listen(self) -> None:
+        """Hear why the group cannot be joined, and have the brokers asked for a topic that is gone.
+
+        Raises:
+            SettingsError: the group refuses us.
+        """
+        self._listen_at = time.monotonic() + _LISTEN
+        if self._assignment.ready.is_set():
+            self._complaint = ""
+            if self._gone():
+                look_for_topics(self._consumer)
+            return
+        error = complaint(self._consumer)
+        if error is None:
+            return
+        if isinstance(error, KafkaError) and is_refusal(error):
+            raise SettingsError(refusal(self._bootstrap, error)) from error
+        text = f"consumer group {self._group} cannot be joined: {_reason(error)}"
+        if text != self._complaint:
+            _log.error("%s; trying again every %.0f s", text, _LISTEN)
+        self._complaint = text
+
+    def _gone(self) -> list[str]:
+        return [] if self._consumer is None else missing_from(self._consumer, self._topics)
+
     async def _assigned(self, deadline: float) -> bool:
         """Return whether partitions may be read, waiting for it: not before the first assignment, nor in a rebalance."""
         ready = self._assignment.ready
@@ -296,3 +343,14 @@ class KafkaSource:
     async def _ask(self) -> None:
         if self._consumer is not None:
             await self._consumer.committed(TopicPartition(self._topics[0], 0))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InconsistentGroupProtocolError):
+        return (
+            "a consumer of another kind is in it (its assignment strategy is not roundrobin);"
+            " end that one, or choose another consumer_group"
+        )
+    if isinstance(error, InvalidSessionTimeoutError):
+        return "the broker's group.min.session.timeout.ms and group.max.session.timeout.ms exclude our session timeout"
+    return str(error) or type(error).__name__
