@@ -137,11 +137,21 @@ create table consumer_relays (
 );
 """
 
+_INDEXES = """
+-- Every handler has its own retention: by the age alone, whoever forgets early read through all that others still keep,
+-- once a minute, and the sweep waited for it.
+create index consumer_inbox_age on consumer_inbox (app, handler, created_at);
+drop index consumer_inbox_created;
+-- Doubts are few, and what is due before them may be many. No settle looks for this state.
+create index consumer_inbox_doubts on consumer_inbox (app, handler, due_at) where state = 5 and due_at is not null;
+"""
+
 STEPS: tuple[tuple[str, str], ...] = (
     ("0001 tables", _TABLES),
     ("0002 gate", _GATE),
     ("0003 lanes", _LANES),
     ("0004 relays", _RELAYS),
+    ("0005 indexes for purge and doubts", _INDEXES),
 )
 """Names and statements; a schema's version is the number of steps done."""
 
