@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -200,6 +201,26 @@ async def test_who_may_not_join_the_group_hears_it(kafka: Kafka, monkeypatch: py
     await one.stop()
 
 
+async def test_who_has_no_partition_lets_others_run(kafka: Kafka):
+    """More members than partitions: whoever polls in a loop must not keep the event loop from everybody else."""
+    topic = await kafka.fresh_topic()
+    async with member(source(kafka, topic), topic) as first:
+        await eventually(lambda: first.source.assigned, "assigned")
+        second = source(kafka, topic)
+        await second.start([topic], _nothing)
+        loop, polls = asyncio.get_running_loop(), 0
+        while not (first.source.rebalances == 2 and second.rebalances):
+            await second.poll(100, 0.2)
+        idle = second if not second.assigned else first.source
+        assert idle.assigned == []
+        began = loop.time()
+        while loop.time() - began < 1:
+            assert await idle.poll(100, 0.2) == []
+            polls += 1
+        assert polls <= 6
+        await second.stop()
+
+
 async def test_a_failing_callback_does_not_keep_what_was_acknowledged_from_the_commit(kafka: Kafka):
     topic = await kafka.fresh_topic(2)
     await produce(kafka.bootstrap, topic, VALUES)
@@ -281,6 +302,20 @@ async def test_a_topic_that_is_deleted_is_told_of(kafka: Kafka):
         assert gone in one.source.troubles[0]
         await produce(kafka.bootstrap, stays, [b"the other"])
         await eventually(lambda: b"the other" in one.values, "the other topic")
+
+
+async def test_a_topic_made_anew_is_read_from_its_beginning(kafka: Kafka):
+    topic = await kafka.fresh_topic()
+    await produce(kafka.bootstrap, topic, VALUES)
+    async with member(source(kafka, topic), topic, acks=lambda _: True) as one:
+        await one.has(10)
+        async with admin(kafka.bootstrap) as other:
+            await other.delete_topics([topic])
+            await eventually(lambda: not one.source.assigned, "given up")
+            await kafka.create_topics({topic: 1})
+        await produce(kafka.bootstrap, topic, [b"new"] * 20)
+        await eventually(lambda: one.values.count(b"new") == 20, f"all of the new one: {one.values}", 30)
+        await has_committed(kafka.bootstrap, topic, {0: 20})
 
 
 async def _nothing() -> None: ...

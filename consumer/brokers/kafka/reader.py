@@ -166,16 +166,16 @@ class Reader:
         """Wait for one record of any partition with room, or for room."""
         # What was rescued comes before what can be fetched.
         partitions = [p for p in self._eligible() if not p.rescued]
-        if len(partitions) < len(self._assignment.partitions):
+        if (
+            not partitions
+        ):  # all are full, or none is ours: whoever polls in a loop must not keep the event loop busy
             self._room.clear()
-            if not partitions:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(timeout):
-                        await self._room.wait()
-                return
-            timeout = min(timeout, _GLANCE)
-        if not partitions:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._room.wait()
             return
+        if len(partitions) < len(self._assignment.partitions):
+            timeout = min(timeout, _GLANCE)
         try:
             # A rebalance that begins now keeps aiokafka waiting for its end, whatever the time-out says.
             async with asyncio.timeout(timeout + _LATE):
