@@ -194,11 +194,44 @@ async def test_slots_may_move_while_claims_are_made(three: Cluster):
         assert after == before
 
 
-async def _move_one_bucket(source: Server, target: Server, ids: list[str]) -> int:
-    """Move the slot of the first bucket, keys and all, as an operator's resharding does."""
+@pytest.mark.parametrize("first", ["what it knows of itself", "its entries"])
+async def test_a_slot_that_has_moved_by_half_starts_nothing_twice(three: Cluster, first: str):
+    """Keys move one by one. A script that looked for an entry where it is not (any more, or yet) would find it new."""
+    async with process(three.url) as here:
+        done = [claim(f"k-{number}") for number in range(64)]
+        _, answers = await here.store.inbox.turn(here.worker, [], done)
+        ends = [end(wish, answer.token, Kind.COMPLETE) for wish, answer in zip(done, answers, strict=True)]
+        await here.store.inbox.turn(here.worker, ends, [])
+        source, target = three.servers[0], three.servers[1]
+        ids = [(await one.ask("CLUSTER", "MYID")).decode() for one in (source, target)]
+        slot, mine = await _first_slot(source)
+        entries = [key for key in mine if b"}:e:" in key]
+        assert entries
+        await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+        await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+        moved = entries if first == "its entries" else [key for key in mine if key not in entries]
+        await source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *moved)
+        for key in done:
+            with contextlib.suppress(StoreUnavailable):
+                answer = await here.ask(claim(key.key))
+                assert not isinstance(answer, Won), key.key
+        await source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *(set(mine) - set(moved)))
+        for one in (target, source):
+            await one.ask("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+        for key in done:
+            assert (await here.held(claim(key.key))).state is State.DONE
+
+
+async def _first_slot(source: Server) -> tuple[int, list[bytes]]:
+    """Return the slot of the first bucket that is there, and its keys."""
     keys = [key async for key in _keys(source)]
     slot = await source.ask("CLUSTER", "KEYSLOT", min(keys))
-    mine = [key for key in keys if await source.ask("CLUSTER", "KEYSLOT", key) == slot]
+    return slot, [key for key in keys if await source.ask("CLUSTER", "KEYSLOT", key) == slot]
+
+
+async def _move_one_bucket(source: Server, target: Server, ids: list[str]) -> int:
+    """Move the slot of the first bucket, keys and all, as an operator's resharding does."""
+    slot, mine = await _first_slot(source)
     await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
     await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
     await source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *mine)

@@ -261,8 +261,8 @@ async def test_asking_for_an_outcome_touches_nobody_elses_transaction(store, gro
     await following.claim([claim("next")])
     insert = "insert into strict_ledger (name) values ($1)"
     await following.execute(insert, ["a"])
-    [answer] = await asyncio.gather(group.outcome(), return_exceptions=True)
-    assert answer is True
+    answers = await asyncio.gather(group.outcome(), return_exceptions=True)
+    assert answers[0] is True
     await following.execute(insert, ["b"])
     await following.seal()
     await following.commit()

@@ -21,6 +21,7 @@ __all__ = [
     "join",
     "meta_key",
     "prefixes",
+    "script_keys",
     "split",
 ]
 
@@ -62,8 +63,18 @@ def bucket_of_number(number: int) -> int:
 
 
 def meta_key(prefix: str) -> str:
-    """Return the key that every script is called with."""
+    """Return the key of what a bucket knows of itself, by which its scripts know all others."""
     return prefix + "meta"
+
+
+def script_keys(prefix: str) -> tuple[str, str]:
+    """Return the keys that every script is called with: `meta`, and one that never exists.
+
+    While a slot moves from one server to another, its keys are on both, and a script that did not find an entry where it
+    looks would start it a second time. Where several keys are named and one is missing, neither server runs the script
+    (`TRYAGAIN`): until the slot has moved, its bucket is not available.
+    """
+    return meta_key(prefix), prefix + "never"
 
 
 @cache

@@ -12,7 +12,7 @@ from redis.asyncio.cluster import RedisCluster
 
 from consumer.errors import SettingsError, StoreUnavailable
 from consumer.stores.redis.address import Address
-from consumer.stores.redis.buckets import meta_key, prefixes
+from consumer.stores.redis.buckets import prefixes, script_keys
 from consumer.stores.redis.connect import CONNECTIONS, Client, connect
 from consumer.stores.redis.faults import DRIVER, is_stale, store_fault, unwrapped
 from consumer.stores.redis.probe import hopeless
@@ -46,7 +46,7 @@ class Calls:
         self.trusted = False
         self._app = app
         self._prefixes = prefixes(buckets)
-        self._keys = [meta_key(prefix) for prefix in self._prefixes]
+        self._keys = [script_keys(prefix) for prefix in self._prefixes]
         self._client: Client | None = None
         self._sentinels: list[Any] = []
         self._running: set[asyncio.Task[Any]] = set()
@@ -81,7 +81,10 @@ class Calls:
         Raises:
             StoreUnavailable: as in `run`; some may have happened.
         """
-        commands = [("EVALSHA", script.sha, 1, self._keys[bucket], _pack(args)) for bucket, args in calls]
+        commands = [
+            ("EVALSHA", script.sha, len(self._keys[bucket]), *self._keys[bucket], _pack(args))
+            for bucket, args in calls
+        ]
         replies = await self._shielded(lambda: self._evaluate(script, commands))
         if some and not any(map(is_stale, replies)) and not all(isinstance(r, Exception) for r in replies):
             return [None if isinstance(reply, Exception) else reply for reply in replies]

@@ -1,4 +1,5 @@
--- Begins every script. A bucket is one hash slot: KEYS[1] is '<prefix>meta', and all other keys share its prefix.
+-- Begins every script. A bucket is one hash slot: KEYS[1] is '<prefix>meta', and all other keys share its prefix; KEYS[2]
+-- is none of them, see buckets.py.
 -- Arguments come packed, as one array. Times are whole microseconds since 1970 by this server's clock.
 local call = redis.call
 local P = string.sub(KEYS[1], 1, -5)
