@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import decimal
 import sqlite3
+import threading
 import uuid
 
 import pytest
@@ -149,6 +150,32 @@ async def test_a_cancelled_statement_is_interrupted(store, group):
     async with asyncio.timeout(10):
         await group.rollback()
         assert await nothing(store)
+
+
+async def test_a_statement_that_had_not_begun_when_it_was_cancelled_is_interrupted_too(store, group):
+    """The thread is a moment behind: an interrupt before the statement's first step would be none.
+
+    Mutant: one interrupt, and the endless statement keeps the file's only writer for ever.
+    """
+    endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+    await group.claim([claim()])
+    released = threading.Event()
+    behind = store._grouped._hop.submit(released.wait)
+    statement = asyncio.create_task(group.fetch(endless, []))
+    await asyncio.sleep(0)
+    statement.cancel()
+    await asyncio.gather(statement, return_exceptions=True)
+    released.set()
+    await behind
+    over = asyncio.create_task(group.rollback())
+    try:
+        done, _ = await asyncio.wait([over], timeout=5)
+        assert done, "the statement goes on"
+    finally:
+        while not over.done():
+            group._connection.interrupt()
+            await asyncio.sleep(0.01)
+    assert await nothing(store)
 
 
 @pytest.mark.parametrize("committed", [False, True])

@@ -139,9 +139,10 @@ create table consumer_relays (
 
 _INDEXES = """
 -- Every handler has its own retention: by the age alone, whoever forgets early read through all that others still keep,
--- once a minute, and the sweep waited for it.
-create index consumer_inbox_age on consumer_inbox (app, handler, created_at);
+-- once a minute, and the sweep waited for it. Dropped first: that takes the lock that stops everybody, and a weaker one
+-- that had to become it later would meet those who read and are about to write.
 drop index consumer_inbox_created;
+create index consumer_inbox_age on consumer_inbox (app, handler, created_at);
 -- Doubts are few, and what is due before them may be many. No settle looks for this state.
 create index consumer_inbox_doubts on consumer_inbox (app, handler, due_at) where state = 5 and due_at is not null;
 """

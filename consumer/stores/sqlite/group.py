@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -27,6 +28,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _ENDERS = ("commit", "end")
+
+_INTERRUPTS = 0.05
+"""Seconds between the interrupts of one statement."""
 
 
 class SqliteGroups:
@@ -194,14 +198,29 @@ class SqliteGroup:
             self._give_back()
 
     async def _statement(self, verb: Callable[[sqlite3.Connection, str, Any], T], sql: str, values: Any) -> T:
+        ended = threading.Event()
+
+        def work() -> T:
+            try:
+                return self._handlers(verb, sql, values)
+            finally:
+                ended.set()
+
         try:
-            return await self._inside(self._handlers, verb, sql, values)
+            return await self._inside(work)
         except asyncio.CancelledError:
             # A time-out, or the end of the process: an endless statement would keep the writer's lock for ever. What
             # it had done is undone; so will be the group.
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.interrupt()
+            self._interrupt(ended)
             raise
+
+    def _interrupt(self, ended: threading.Event) -> None:
+        """Interrupt a statement until it has ended: the thread may not have begun it, and then an interrupt is none."""
+        if ended.is_set():
+            return
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.interrupt()
+        asyncio.get_running_loop().call_later(_INTERRUPTS, self._interrupt, ended)
 
     async def _inside(self, how: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._over is None:
