@@ -204,21 +204,25 @@ async def test_who_may_not_join_the_group_hears_it(kafka: Kafka, monkeypatch: py
 async def test_who_has_no_partition_lets_others_run(kafka: Kafka):
     """More members than partitions: whoever polls in a loop must not keep the event loop from everybody else."""
     topic = await kafka.fresh_topic()
-    async with member(source(kafka, topic), topic) as first:
-        await eventually(lambda: first.source.assigned, "assigned")
-        second = source(kafka, topic)
-        await second.start([topic], _nothing)
-        loop, polls = asyncio.get_running_loop(), 0
-        while not (first.source.rebalances == 2 and second.rebalances):
-            await second.poll(100, 0.2)
-        idle = second if not second.assigned else first.source
-        assert idle.assigned == []
-        began = loop.time()
-        while loop.time() - began < 1:
-            assert await idle.poll(100, 0.2) == []
-            polls += 1
-        assert polls <= 6
-        await second.stop()
+    both = [source(kafka, topic), source(kafka, topic)]
+    for one in both:
+        await one.start([topic], _nothing)
+
+    async def settled() -> bool:
+        for one in both:
+            await one.poll(100, 0.1)
+        return sorted(len(one.assigned) for one in both) == [0, 1] and all(one.rebalances for one in both)
+
+    await eventually(settled, "one has the partition, one has none")
+    [idle] = [one for one in both if not one.assigned]
+    loop, polls = asyncio.get_running_loop(), 0
+    began = loop.time()
+    while loop.time() - began < 1:
+        assert await idle.poll(100, 0.2) == []
+        polls += 1
+    assert polls <= 6
+    for one in both:
+        await one.stop()
 
 
 async def test_a_failing_callback_does_not_keep_what_was_acknowledged_from_the_commit(kafka: Kafka):

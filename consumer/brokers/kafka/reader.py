@@ -166,9 +166,8 @@ class Reader:
         """Wait for one record of any partition with room, or for room."""
         # What was rescued comes before what can be fetched.
         partitions = [p for p in self._eligible() if not p.rescued]
-        if (
-            not partitions
-        ):  # all are full, or none is ours: whoever polls in a loop must not keep the event loop busy
+        if not partitions:
+            # All are full, or none is ours: whoever polls in a loop must not keep the event loop busy.
             self._room.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
