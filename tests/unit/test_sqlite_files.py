@@ -132,6 +132,28 @@ async def test_newer_tables_are_not_migrated(tmp_path):
     assert raw(tmp_path / "shop.db", "select name from sqlite_master where name = 'own'") == []
 
 
+@pytest.mark.parametrize("done", range(1, VERSION))
+async def test_a_file_of_any_earlier_version_goes_on(tmp_path, done):
+    """The steps that are missing are done on tables that hold something."""
+    path = tmp_path / "shop.db"
+    raw(path, "create table consumer_schema (version integer primary key)")
+    for number, (_, statements) in enumerate(STEPS[:done], 1):
+        for statement in statements:
+            raw(path, statement)
+        raw(path, "insert into consumer_schema (version) values (?)", number)
+    raw(
+        path,
+        "insert into consumer_inbox (id, token, state, on_lapse, attempts, budget, created_at, due_at, app, tenant,"
+        " handler, key, fingerprint, message) values (?, 1, 3, 0, 1, 5, 1, 1, 'shop', 'public', ?, ?, ?, ?)",
+        *(landing().identity, landing().handler, landing().key, landing().fingerprint, landing().message),
+    )
+    async with handle(path) as store:
+        assert await store.migrate() == [name for name, _ in STEPS[done:]]
+        await store.open()
+        [taken] = await store.arrivals.due(await store.workers.open(600, "test"), [landing().handler], 10)
+        assert (taken.identity, taken.attempt) == (landing().identity, 2)
+
+
 async def test_migrating_twice_at_once(tmp_path):
     own = ["create table if not exists ledger (n)"]
     async with contextlib.AsyncExitStack() as handles:
