@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from consumer.entry import State
+from consumer.entry import Kind, State
 from consumer.errors import StoreUnavailable
 from consumer.stores.redis import RedisStore
 from consumer.stores.redis.history import History
-from consumer.testing.contract.samples import Process, claim
+from consumer.testing.contract.samples import Process, claim, only, outgoing
 from tests.integration.rediskit import Server, needed, server
 
 
@@ -89,3 +89,32 @@ class _Cluster:
         self.asked.append(len(commands))
         await asyncio.sleep(0)
         return [(b"e", None)] * len(commands)
+
+
+async def test_a_long_lane_is_released_in_parts_and_in_order(handles, primary: Server):
+    """A server that moves all of it in one script does nothing else for seconds. What is newer waits behind the rest."""
+    store, _ = handles
+    here = Process(store, await store.workers.open(600, "relay"))
+    names = [f"m-{number}" for number in range(10_500)]
+    await publish(here, "first", names[:1])
+    head = only(await store.outbox.take(here.worker, 10))
+    await store.outbox.park([(head.seq, "refused")])
+    await publish(here, "behind", names[1:-1])
+    assert [await store.outbox.take(here.worker, 1_000) for _ in range(2)] == [[], []], (
+        "all of it is held back"
+    )
+    assert await store.operator.unpark([head.seq]) == 1
+    async with primary.client() as client:
+        [free] = [await client.zcard(key) async for key in client.scan_iter("*:o:*")]
+    assert free == 10_000
+    await publish(here, "newer", names[-1:])
+    left = []
+    while taken := await store.outbox.take(here.worker, 1_000):
+        left += [one.outgoing.value.decode() for one in taken]
+        await store.outbox.sent([one.seq for one in taken])
+    assert left == names
+
+
+async def publish(here: Process, key: str, names: list[str]) -> None:
+    win = await here.win(claim(key))
+    await here.ended(claim(key), win.token, Kind.COMPLETE, outgoing=[outgoing(name) for name in names])

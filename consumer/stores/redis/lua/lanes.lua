@@ -6,13 +6,19 @@ local function outgoing(seq)
   end
 end
 
--- Lets the head of a lane leave, and those behind it, up to the next one that is parked or delayed.
+local MOST = 10000 -- rows that one script moves: the server does nothing else meanwhile
+
+-- Lets the head of a lane leave, and those behind it, up to the next one that is parked or delayed. A lane that is too long
+-- for one script is named in 'oz:<app, shard>', and the next `take` goes on; until then its rest holds back what is newer.
 local function release(lane)
-  while true do
+  for moved = 0, MOST do
     local seq = call('ZRANGE', P .. 'ol:' .. lane, 0, 0)[1]
     local row = seq and outgoing(seq)
     if not row or row.parked or call('ZSCORE', P .. 'od:' .. row.shard, seq) then
-      return
+      return true
+    elseif moved == MOST then
+      call('SADD', P .. 'oz:' .. row.shard, lane)
+      return false
     end
     call('ZREM', P .. 'ol:' .. lane, seq)
     call('ZADD', P .. 'o:' .. row.shard, seq, seq)

@@ -1,5 +1,10 @@
 -- {app, shards, limit} -> {seq, body, creation}: the oldest that may leave
 local function promote(shard)
+  for _, lane in ipairs(call('SMEMBERS', P .. 'oz:' .. shard)) do
+    if release(lane) then
+      call('SREM', P .. 'oz:' .. shard, lane)
+    end
+  end
   for _, seq in ipairs(call('ZRANGEBYSCORE', P .. 'od:' .. shard, '-inf', now, 'LIMIT', 0, 500)) do
     call('ZREM', P .. 'od:' .. shard, seq)
     local row = outgoing(seq)
@@ -11,9 +16,10 @@ end
 
 local found = {}
 local function look_through(shard)
-  local kept = 0
+  local kept, looked = 0, 0
   repeat
     local page = call('ZRANGE', P .. 'o:' .. shard, kept, kept + A[3] - 1)
+    looked = looked + #page
     for _, seq in ipairs(page) do
       local row = outgoing(seq)
       if not row then
@@ -23,7 +29,7 @@ local function look_through(shard)
         found[#found + 1] = seq
       end
     end
-  until #page < A[3] or kept >= A[3]
+  until #page < A[3] or kept >= A[3] or looked >= MOST
 end
 
 for _, n in ipairs(A[2]) do
