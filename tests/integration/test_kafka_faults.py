@@ -19,6 +19,8 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from consumer.brokers.kafka import KafkaSource
 from consumer.brokers.kafka.committed import committed_offset
+from consumer.brokers.kafka.committer import Committer
+from consumer.brokers.kafka.partition import Partition
 from consumer.errors import SettingsError
 from consumer.ports.transport import Lag
 from tests.integration.kafka_tools import (
@@ -320,6 +322,47 @@ async def test_a_topic_made_anew_is_read_from_its_beginning(kafka: Kafka):
         await produce(kafka.bootstrap, topic, [b"new"] * 20)
         await eventually(lambda: one.values.count(b"new") == 20, f"all of the new one: {one.values}", 30)
         await has_committed(kafka.bootstrap, topic, {0: 20})
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+async def test_a_topic_made_anew_at_once_is_read_from_its_beginning(kafka: Kafka, pause: float):
+    """What was acknowledged of the old one must not be committed for the new one: it would leave out as many messages."""
+    topic = await kafka.fresh_topic()
+    await produce(kafka.bootstrap, topic, VALUES)
+    async with member(source(kafka, topic, commit_interval=3600), topic) as one:
+        await one.has(10)
+        for delivery in one.came:
+            one.source.ack(delivery)
+        async with admin(kafka.bootstrap) as other:
+            await other.delete_topics([topic])
+            await asyncio.sleep(pause)
+            await kafka.create_topics({topic: 1})
+        await produce(kafka.bootstrap, topic, [b"new"] * 20)
+        await eventually(lambda: one.values.count(b"new") == 20, f"all of the new one: {one.values}", 20)
+
+
+async def test_a_commit_for_a_deleted_topic_is_broken_off_and_not_waited_for():
+    partition, asked, ended = Partition(tp("t"), 1), asyncio.Event(), asyncio.Event()
+
+    async def commit(_: object) -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    one = Committer(commit, lambda: [partition], interval=0.001, timeout=30, committed=lambda: None)
+    running = asyncio.create_task(one.run())
+    partition.watermark.delivered(0)
+    partition.watermark.acked(0)
+    one.moved()
+    await asked.wait()
+    partition.live = False
+    settling = asyncio.create_task(one.settle(60))
+    await asyncio.wait({settling}, timeout=2)
+    assert settling.done()
+    assert ended.is_set()
+    running.cancel()
 
 
 async def _nothing() -> None: ...

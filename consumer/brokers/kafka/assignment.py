@@ -25,6 +25,7 @@ class Assignment(ConsumerRebalanceListener):  # aiokafka asks for this class by 
     Args:
         drain: seconds that `on_revoked` has.
         settle: commits what was acknowledged, bounded by itself.
+        gone: the topics that were there and are no more.
 
     Attributes:
         on_revoked: finishes what runs; awaited before partitions are given up.
@@ -33,10 +34,17 @@ class Assignment(ConsumerRebalanceListener):  # aiokafka asks for this class by 
         ready: set while partitions may be read: not before the first assignment, nor during a rebalance.
     """
 
-    def __init__(self, *, drain: float, settle: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        *,
+        drain: float,
+        settle: Callable[[], Awaitable[object]],
+        gone: Callable[[], Collection[str]] = tuple,
+    ) -> None:
         self.on_revoked: Callable[[], Awaitable[None]] | None = None
         self._drain = drain
         self._settle = settle
+        self._gone = gone
         self._epoch = 0
         self.rebalances = 0
         self.partitions: dict[TopicPartition, Partition] = {}
@@ -48,6 +56,7 @@ class Assignment(ConsumerRebalanceListener):  # aiokafka asks for this class by 
         if not self.partitions:
             return
         _log.info("rebalance: giving up %s", _names(revoked))
+        self._give_up_deleted()
         try:
             for step in (self._finish, self._settle):
                 try:
@@ -85,6 +94,14 @@ class Assignment(ConsumerRebalanceListener):  # aiokafka asks for this class by 
         for partition in self.partitions.values():
             partition.live = False
         self.partitions = {}
+
+    def _give_up_deleted(self) -> None:
+        """Give up first what belongs to a deleted topic: one made anew under its name must not get the old one's offsets."""
+        gone = frozenset(self._gone())
+        for partition in self.partitions.values():
+            if partition.tp.topic in gone:
+                _log.error("%s: its topic was deleted; what was in hand of it is given up", partition)
+                partition.live = False
 
     async def _finish(self) -> None:
         if self.on_revoked is None:

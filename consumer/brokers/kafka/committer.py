@@ -48,6 +48,7 @@ class Committer:
         self._committed = committed
         self._moved = asyncio.Event()
         self._in_flight: asyncio.Task[bool] | None = None
+        self._carried: tuple[Partition, ...] = ()
         self._settling = False
 
     def moved(self) -> None:
@@ -88,7 +89,9 @@ class Committer:
         task = self._in_flight
         if task is None or task.done():
             return
-        await asyncio.wait({task}, timeout=seconds)
+        # aiokafka repeats a commit for a topic that is not there, until it is there again: then it is another one.
+        deleted = any(not partition.live for partition in self._carried)
+        await asyncio.wait({task}, timeout=0 if deleted else seconds)
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=_LAST_WORDS)
@@ -99,6 +102,7 @@ class Committer:
             for partition in self._partitions()
             if (offset := partition.to_commit()) is not None
         }
+        self._carried = tuple(moved)
         if not moved:
             return True
         try:

@@ -106,7 +106,7 @@ class KafkaSource:
         self._topics: tuple[str, ...] = ()
         self._consumer: Consumer | None = None
         self._reader: Reader | None = None
-        self._assignment = Assignment(drain=rebalance_timeout * 2 / 3, settle=self._settle)
+        self._assignment = Assignment(drain=rebalance_timeout * 2 / 3, settle=self._settle, gone=self._gone)
         self._health = Health(bootstrap, self._last_fetch, self._ask)
         self._committer = Committer(
             self._commit,
