@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from consumer.declare.handlers import Handler, Handlers
-from consumer.declare.names import name_fault
+from consumer.declare.keyrules import HeaderRule
+from consumer.declare.names import LONGEST_NAME, name_fault
 from consumer.declare.outgoing import HeaderItems, outgoing_of
 from consumer.declare.tx import Row
 from consumer.entry import Landed, Landing
@@ -50,9 +51,11 @@ class App:
     """
 
     def __init__(self, name: str, *handlers: Handlers) -> None:
-        fault = name_fault(name)
-        if fault is not None:
-            raise RegistrationError(f"App({name!r}): the name {fault}")
+        if name_fault(name) is not None:
+            raise RegistrationError(
+                f"App({name!r}): the app's name must be 1 to {LONGEST_NAME} printable characters without a blank at "
+                "either end, as in App('shop'); it is part of every key, so never change it afterwards"
+            )
         self.name = name
         self.handlers = Handlers()
         self.on = self.handlers.on
@@ -369,7 +372,8 @@ class Running:
         Args:
             function: a handler of this app.
             payload: of its first parameter's type.
-            tenant: whose key space.
+            tenant: whose key space. The handler needs a tenant rule that finds it: `Key.header(…)`, or a field of the payload
+                that says the same.
             ordering_key: for an ordered handler: the call stands in line with the messages that have it. Where others are
                 before it, it is `InFlight`, and is run in its turn.
 
@@ -378,18 +382,26 @@ class Running:
 
         Raises:
             InFlight, InDoubt, Conflict, Dead: what the key's entry says.
+            ConsumerError: the payload has no key, or the handler's tenant rule does not find `tenant`.
             Exception: what the handler raised, where its mode permits another start: rolled back, or (at least once) perhaps
                 with its effect. Nothing is stored: call again.
         """
         handler = self._app.handlers.find(function)
         value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         topic = handler.topics[0] if handler.topics else handler.name
-        headers = () if tenant == "public" else (("tenant", tenant.encode()),)
+        name = handler.tenant.name if isinstance(handler.tenant, HeaderRule) else "tenant"
+        headers = () if tenant == "public" else ((name, tenant.encode("utf-8", "surrogatepass")),)
         carried = self.runtime.parts.tracing.carried(headers)
         message = Message(topic, value, carried, ordering_key=ordering_key, source="call")
         envelope = self.desk.envelope(handler, message)
         if isinstance(envelope, Unkeyed):
-            raise ConsumerError(f"{handler.name}: {envelope.kind}: {envelope.reason}")
+            raise ConsumerError(f"{handler.name}: {envelope.text}")
+        if tenant not in {"public", envelope.tenant}:
+            # Its keys would be shared with whoever else is told apart by nothing.
+            raise ConsumerError(
+                f"{handler.name}: tenant={tenant!r} is not what its tenant rule finds ({envelope.tenant!r}); "
+                'write tenant=Key.header("tenant") in its @on(…)'
+            )
         work = Work(handler, envelope)
         called = await self.desk.call(work)
         fault = fault_of(work, called)

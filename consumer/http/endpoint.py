@@ -133,7 +133,7 @@ class EndpointApp:
             return problem("store-unavailable")
         if error is None:
             return problem("in-progress")
-        _log.error("%s: the handler failed, and nothing has happened", self.endpoint.text, exc_info=error)
+        _log.error("%s: the handler failed; its key is free again", self.endpoint.text, exc_info=error)
         return problem("failed")
 
 

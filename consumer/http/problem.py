@@ -53,7 +53,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "payload-mismatch": Problem(422, "Idempotency-Key is already used with another payload"),
     "rejected": Problem(422, "The operation was refused"),
     "headers-too-large": Problem(431, "The header block is too large"),
-    "failed": Problem(500, "The operation failed, and nothing has happened", retryable=True),
+    "failed": Problem(500, "The operation failed, and may be tried again", retryable=True),
     "overloaded": Problem(503, "There is too much to do at the moment", retryable=True, after=AGAIN_LATER),
     "try-again": Problem(
         503, "The operation cannot be done at the moment", retryable=True, after=AGAIN_LATER

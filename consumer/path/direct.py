@@ -37,7 +37,7 @@ class Called(msgspec.Struct, frozen=True, gc=False):
     """What a caller is told.
 
     Attributes:
-        ending: the entry's state now; `ABSENT`: nothing has happened, ask again.
+        ending: the entry's state now; `ABSENT`: nothing is stored, ask again.
         error: what this call's own handler raised.
         created_at: when the entry was made, by the store's clock; `None`: not known yet.
     """
@@ -131,7 +131,7 @@ def held_by(answer: Answer | None) -> Called:
 def fault_of(work: Work, called: Called) -> BaseException | None:
     """Return what `Running.call` raises for an answer that is no result; `None` where there is one.
 
-    It is `Conflict`, `Dead`, `InDoubt`, `InFlight`, or what the handler raised, where nothing has happened.
+    It is `Conflict`, `Dead`, `InDoubt`, `InFlight`, or what the handler raised, where nothing is stored.
     """
     name, ending, error = work.handler.name, called.ending, called.error
     if ending.conflict:

@@ -29,6 +29,11 @@ class Unkeyed(msgspec.Struct, frozen=True, gc=False):
     reason: str
     tenant: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The reason, which begins with its kind."""
+        return self.reason if self.reason.startswith(f"{self.kind}:") else f"{self.kind}: {self.reason}"
+
 
 def envelope_of(app: str, handler: Handler, message: Message, *, stored: bool = False) -> Envelope | Unkeyed:
     """Decode `message` for `handler` and name its entry.
@@ -118,9 +123,7 @@ def born_dead(app: str, handler: Handler, message: Message, unkeyed: Unkeyed) ->
         message.encode(),
         own,
         state=State.DEAD,
-        reason=f"{unkeyed.kind}: {unkeyed.reason}"
-        if not unkeyed.reason.startswith(f"{unkeyed.kind}:")
-        else unkeyed.reason,
+        reason=unkeyed.text,
         keyed=False,
     )
 

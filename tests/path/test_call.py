@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 
 from consumer import App, AtLeastOnce, AtMostOnce, Context, Key, Reject, Retry, Transactional, Tx
-from consumer.errors import Conflict, Dead, InDoubt, InFlight
+from consumer.errors import Conflict, ConsumerError, Dead, InDoubt, InFlight
 from tests.path.kit import Order, Shop, opened
 
 MODES = [Transactional(), AtMostOnce(), AtLeastOnce()]
@@ -186,3 +186,53 @@ async def test_a_caller_that_was_overtaken_is_told_what_is_kept(url: str) -> Non
             told = await call
     assert told == kept
     assert (ours.starts, theirs.starts) == (["a"], ["a"])
+
+
+RULES = {
+    "none": None,
+    "header": Key.header("tenant"),
+    "another header": Key.header("x-tenant"),
+    "field": Key.field("id"),
+}
+
+
+@pytest.mark.parametrize("kind", RULES)
+async def test_tenants_share_no_keys(url: str, kind: str) -> None:
+    """Whose tenant the handler's rule does not find is refused: it would be told what another one's key has."""
+    app = App("shop")
+    rule = RULES[kind]
+
+    @app.on("orders", key=lambda order: "same", mode=AtMostOnce(), tenant=rule, same=("amount",))
+    async def take(order: Order, ctx: Context) -> str:
+        return ctx.tenant
+
+    async with opened(app, url) as process:
+        call = process.running.call
+        if kind == "none":
+            with pytest.raises(
+                ConsumerError, match=r"tenant='acme' .* \('public'\); write tenant=Key.header"
+            ):
+                await call(take, Order("a"), tenant="acme")
+            assert await call(take, Order("a")) == "public"
+            assert len(await process.entries()) == 1
+        elif kind == "field":
+            assert await call(take, Order("acme"), tenant="acme") == "acme"
+            assert await call(take, Order("beta")) == "beta"
+            with pytest.raises(ConsumerError, match="is not what its tenant rule finds"):
+                await call(take, Order("acme"), tenant="beta")
+        else:
+            assert await call(take, Order("a"), tenant="acme") == "acme"
+            assert await call(take, Order("a"), tenant="beta") == "beta"
+            assert await call(take, Order("a")) == "public"
+
+
+async def test_a_payload_without_a_key_is_refused_in_one_text(url: str) -> None:
+    app = App("shop")
+
+    @app.on("orders", key=Key.field("id"), mode=AtMostOnce())
+    async def take(order: Order) -> None:
+        raise AssertionError(order)
+
+    async with opened(app, url) as process:
+        with pytest.raises(ConsumerError, match="^orders: key: empty$"):
+            await process.running.call(take, Order(""))
