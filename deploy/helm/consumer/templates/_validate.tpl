@@ -6,6 +6,8 @@
 {{- if and $v.broker.url $v.broker.existingSecret }}{{ fail "broker.url and broker.existingSecret are both set: keep one" }}{{ end -}}
 {{- $broker := or $v.broker.url $v.broker.existingSecret -}}
 {{- if and $v.relay.enabled (not $broker) }}{{ fail "relay.enabled wants a broker: set broker.url, or leave the relay out (embedded topics need none)" }}{{ end -}}
+{{- if and (eq $v.ingest.webhooksTo "broker") (not $broker) }}{{ fail "ingest.webhooksTo broker wants a broker: set broker.url or broker.existingSecret, or ingest.webhooksTo: store" }}{{ end -}}
+{{- if and (eq $v.ingest.webhooksTo "broker") (not $v.ingest.enabled) }}{{ fail "ingest.webhooksTo wants ingest.enabled: true" }}{{ end -}}
 {{- if not (or $v.worker.enabled $v.relay.enabled $v.ingest.enabled) }}{{ fail "nothing is enabled: set worker.enabled, relay.enabled or ingest.enabled" }}{{ end -}}
 {{- include "consumer.validateGrace" (list "worker" $v.worker (add $v.worker.grace 25) "worker.grace + 25") -}}
 {{- include "consumer.validateGrace" (list "relay" $v.relay 50 "50") -}}
