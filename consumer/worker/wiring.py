@@ -51,6 +51,10 @@ UNFINISHED = 600.0
 LONGEST_SQLITE_TIMEOUT = 30.0
 """Seconds: SQLite has one writer, so a Transactional handler that takes longer would stop everybody else for too long."""
 
+LONGEST_POSTGRES_TIMEOUT = 60.0
+"""Seconds after which the server itself ends a transaction that idles, or a statement (`stores.postgres.IDLE`): a handler
+that may take longer would be rolled back and started anew until its budget is spent."""
+
 
 class SystemClock:
     """The process' own clock."""
@@ -88,11 +92,22 @@ def check_store(store: Store, url: str, handlers: Sequence[Handler]) -> None:
                 f"at start: {handler.name} is Transactional, {url} has no transactions; "
                 "use postgresql:// or sqlite://, or AtMostOnce()"
             )
-        if store.capabilities.dialect == "sqlite" and handler.timeout > LONGEST_SQLITE_TIMEOUT:
-            raise SettingsError(
-                f"at start: {handler.name} is Transactional with timeout={handler.timeout:g}, and SQLite has one writer; "
-                f"use timeout={LONGEST_SQLITE_TIMEOUT:g} or less, or postgresql://"
-            )
+        _check_timeout(store.capabilities.dialect, handler)
+
+
+def _check_timeout(dialect: str, handler: Handler) -> None:
+    """Refuse a Transactional handler whose time-out is longer than its store lets a transaction take."""
+    if dialect == "sqlite" and handler.timeout > LONGEST_SQLITE_TIMEOUT:
+        raise SettingsError(
+            f"at start: {handler.name} is Transactional with timeout={handler.timeout:g}, and SQLite has one writer; "
+            f"use timeout={LONGEST_SQLITE_TIMEOUT:g} or less, or postgresql://"
+        )
+    if dialect == "postgres" and handler.timeout > LONGEST_POSTGRES_TIMEOUT:
+        raise SettingsError(
+            f"at start: {handler.name} is Transactional with timeout={handler.timeout:g}, and PostgreSQL ends a "
+            f"transaction that idles for {LONGEST_POSTGRES_TIMEOUT:g} s; use timeout={LONGEST_POSTGRES_TIMEOUT:g} or "
+            "less, or wait for the outside world in a handler of another mode"
+        )
 
 
 class Runtime:

@@ -31,6 +31,9 @@ async def mail(payment: Payment) -> None: ...
 laned = App("laned")
 @laned.on("mails", key=Key.field("payment_id"), mode=AtMostOnce(), ordered=True)
 async def in_order(payment: Payment) -> None: ...
+slow = App("slow")
+@slow.on("payments", key=Key.field("payment_id"), mode=Transactional(), timeout=90)
+async def wait_long(payment: Payment) -> None: ...
 unmet = App("unmet")
 @unmet.on("mails", key=Key.field("payment_id"), mode=AtLeastOnce())
 async def needs(payment: Payment, away: Away) -> None: ...
@@ -148,6 +151,7 @@ def test_check_says_everything_at_once():
     assert done.exit_code == Code.CONFIGURATION
     assert "payments is Transactional" in done.stderr
     assert run("check", "cli_shop:app").exit_code == Code.OK
+    assert "timeout=60 or less" in run("check", "cli_shop:slow", "--store", "postgresql://host/db").stderr
     done = run("check", "cli_shop:unmet", "--broker", "kafka://nowhere")
     assert "asks for Away" in done.stderr
     assert "nowhere" in done.stderr
