@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from consumer.errors import RegistrationError
+
 __all__ = ["Backoff"]
 
 
@@ -17,7 +19,7 @@ class Backoff:
         longest: the greatest delay, in seconds or as a timedelta.
 
     Raises:
-        ValueError: a number is out of its range; the text names it.
+        RegistrationError: a number is out of its range; the text names it, and the range.
     """
 
     __slots__ = ("attempts", "factor", "first", "longest")
@@ -35,11 +37,18 @@ class Backoff:
         self.factor = float(factor)
         self.longest = _seconds(longest)
         if not 1 <= attempts <= _MOST_ATTEMPTS:
-            raise ValueError(f"Backoff(attempts={attempts}): must be between 1 and {_MOST_ATTEMPTS}")
-        if self.first < 0 or self.longest < self.first:
-            raise ValueError(f"Backoff(first={first}, longest={longest}): 0 <= first <= longest is needed")
-        if self.factor < 1:
-            raise ValueError(f"Backoff(factor={factor}): must be 1 or more")
+            raise RegistrationError(
+                f"Backoff(attempts={attempts}): the first attempt counts, so 1 to {_MOST_ATTEMPTS} are allowed; "
+                "write attempts=1 for no second one"
+            )
+        if not 0 <= self.first <= self.longest:
+            raise RegistrationError(
+                f"Backoff(first={self.first:g}, longest={self.longest:g}): seconds, and 0 <= first <= longest is needed"
+            )
+        if not self.factor >= 1:
+            raise RegistrationError(
+                f"Backoff(factor={factor}): must be 1 or more; write factor=1 for equal delays"
+            )
 
     def delay(self, attempt: int) -> float:
         """Return the seconds to wait after attempt number `attempt` (from 1)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,6 +22,9 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         query: the raw query string, without its question mark.
         headers: names in lower case and values, in the order of arrival; a name may occur more than once.
         body: the bytes that were on the wire, counted against the limit by whoever read them.
+
+    Raises:
+        TypeError: text where bytes are meant. A signature would never be found there, and every request refused.
     """
 
     method: str = "POST"
@@ -29,6 +32,21 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     query: bytes = b""
     headers: Sequence[tuple[bytes, bytes]] = ()
     body: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Refuse what a caller who has text would pass."""
+        given: Any = self  # what the annotations promise is what is asked
+        if isinstance(given.headers, Mapping):
+            raise TypeError("Request(headers=): a mapping; pass pairs of bytes, since a name may come twice")
+        for name, value in given.headers:
+            if isinstance(name, str) or isinstance(value, str):
+                raise TypeError(
+                    f"Request(headers=): {name!r} is text, or its value is; pass bytes, name and value: value.encode('latin-1')"
+                )
+        if isinstance(given.body, str) or isinstance(given.query, str):
+            raise TypeError(
+                "Request(body=, query=): text; pass the bytes that arrived: they are what is signed"
+            )
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer import RegistrationError
 from consumer.rules.backoff import Backoff
 
 
@@ -33,15 +34,35 @@ def test_defaults():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"attempts": 0}, "Backoff(attempts=0): must be between 1 and 32000"),
-        ({"attempts": 32_001}, "Backoff(attempts=32001): must be between 1 and 32000"),
-        ({"first": -1}, "Backoff(first=-1, longest=300): 0 <= first <= longest is needed"),
-        ({"first": 301}, "Backoff(first=301, longest=300): 0 <= first <= longest is needed"),
-        ({"factor": 0.9}, "Backoff(factor=0.9): must be 1 or more"),
+        (
+            {"attempts": 0},
+            (
+                "Backoff(attempts=0): the first attempt counts, so 1 to 32000 are allowed; "
+                "write attempts=1 for no second one"
+            ),
+        ),
+        (
+            {"attempts": 32_001},
+            (
+                "Backoff(attempts=32001): the first attempt counts, so 1 to 32000 are allowed; "
+                "write attempts=1 for no second one"
+            ),
+        ),
+        ({"first": -1}, "Backoff(first=-1, longest=300): seconds, and 0 <= first <= longest is needed"),
+        ({"first": 301}, "Backoff(first=301, longest=300): seconds, and 0 <= first <= longest is needed"),
+        (
+            {"first": float("nan")},
+            "Backoff(first=nan, longest=300): seconds, and 0 <= first <= longest is needed",
+        ),
+        ({"factor": 0.9}, "Backoff(factor=0.9): must be 1 or more; write factor=1 for equal delays"),
+        (
+            {"factor": float("nan")},
+            "Backoff(factor=nan): must be 1 or more; write factor=1 for equal delays",
+        ),
     ],
 )
 def test_out_of_range(arguments, text):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(RegistrationError) as caught:
         Backoff(**arguments)
     assert str(caught.value) == text
 

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from consumer import (
+    App,
     AtLeastOnce,
     AtMostOnce,
     Backoff,
@@ -676,6 +677,11 @@ def reconcile_that_answers_nothing_at_times():
     declare(mode=AtMostOnce(reconcile=ask))(charge)
 
 
+@case
+def backoff_without_an_attempt():
+    Backoff(attempts=0)
+
+
 # --- registries -------------------------------------------------------------------------------------------------------
 
 
@@ -687,6 +693,11 @@ def include_of_something_else():
 @case
 def find_of_a_stranger():
     Handlers().find(charge)
+
+
+@case
+def app_without_a_name():
+    App("")
 
 
 # --- the tests --------------------------------------------------------------------------------------------------------
@@ -718,6 +729,12 @@ def test_the_error_reads_as_in_the_golden_file(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_line_says_where(name):
-    exempt = {"include_of_something_else", "no_function", "reconcile_that_is_no_function"}
+    exempt = {
+        "app_without_a_name",
+        "backoff_without_an_attempt",
+        "include_of_something_else",
+        "no_function",
+        "reconcile_that_is_no_function",
+    }
     for line in said(CASES[name]).splitlines():
         assert re.match(r"\S+:\S+ \(test_declare_errors\.py:N\): \S", line) or name in exempt
