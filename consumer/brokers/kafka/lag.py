@@ -43,7 +43,7 @@ async def lag_of(
 def _end(consumer: Consumer, partition: Partition, ends: Mapping[TopicPartition, int]) -> int | None:
     """Return where a partition ends: `ends`, as readers of transactions see them, stop before the first open one.
 
-    What waits behind one that nobody ends waits all the same (F-53); the last answer to a fetch says how much that is.
+    What waits behind one that nobody ends waits all the same; the last answer to a fetch says how much that is.
     """
     end = ends.get(partition.tp)
     try:
