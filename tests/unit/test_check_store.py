@@ -35,6 +35,7 @@ def handlers(mode: AtMostOnce | Transactional, timeout: float) -> tuple[Handler,
             r"payments is Transactional with timeout=90, and SQLite has one writer; use timeout=30 or less",
         ),
     ],
+    ids=["postgres", "sqlite"],
 )
 async def test_a_time_out_that_the_store_would_cut_short_is_refused(
     url: str, longest: float, says: str
