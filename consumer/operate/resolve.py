@@ -37,7 +37,7 @@ async def resolve(
 
 
 async def redrive(operator: Operator, entry: Entry, reason: str) -> str | None:
-    """Let a dead letter start anew, by compare-and-set.
+    """Let a dead letter start anew, by compare-and-set. A conflict is refused while the key's entry is there.
 
     Args:
         operator: of the store.
@@ -49,6 +49,12 @@ async def redrive(operator: Operator, entry: Entry, reason: str) -> str | None:
     """
     if entry.state is not State.DEAD:
         return f"the entry is {entry.state.word}; only an entry that is dead can be redriven"
+    other = await _in_conflict_with(operator, entry)
+    if other is not None:
+        return (
+            f"a conflict: another payload has this key, in the entry {other.identity.hex()} ({other.state.word}); "
+            "redriven, this one would be refused again. Publish it under a key of its own"
+        )
     return (
         None
         if await operator.redrive(entry.identity, entry.token, reason)
@@ -73,6 +79,14 @@ async def purge(operator: Operator, *, app: str, handler: str, older_than: float
         gone += batch
         if batch < PURGE_BATCH:
             return gone
+
+
+async def _in_conflict_with(operator: Operator, entry: Entry) -> Entry | None:
+    """Return the key's entry, where `entry` is the dead letter of another payload under that key."""
+    if entry.keyed or not (entry.reason or "").startswith("conflict"):
+        return None
+    found = await operator.find(entry.key, app=entry.app, handler=entry.handler, tenant=entry.tenant)
+    return next((each for each in found if each.keyed), None)
 
 
 async def _changed(operator: Operator, entry: Entry) -> str:

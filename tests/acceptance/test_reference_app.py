@@ -89,8 +89,11 @@ async def test_the_same_key_with_another_payload_is_a_dead_letter_of_its_own(wor
         map(json.dumps, others)
     ), "each has its bytes"
     redriven = world.shop.command("inbox", "redrive", dead[0]["id"], "--reason", "try it")
+    assert (redriven.returncode, redriven.stdout) == (1, ""), "it would be refused again"
+    kept = world.shop.shown("clash", "--handler", "payments.requested")["id"]
+    assert f"another payload has this key, in the entry {kept}" in redriven.stderr
     await come_to(world, "payments.requested", "clash", "done", "dead", "dead", "dead", "done")
-    assert len(await ledger(world, "clash")) == 1, f"a redriven conflict takes no second payment: {redriven}"
+    assert len(await ledger(world, "clash")) == 1
 
 
 async def test_a_refusal_is_a_dead_letter_and_can_be_redriven(world: World) -> None:
