@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncpg
+from aiokafka import AIOKafkaConsumer
 from rich.console import Console
 from rich.table import Table
 
 from bench.machine import described
-from bench.web.sites import SCHEMA, ours_app
+from bench.web.sites import BROKER, SCHEMA, TOPIC, ours_app
 from consumer.stores import open_store
 from tests.services import Kafka, Postgres, Unavailable, close
 
@@ -29,7 +30,7 @@ class Row(NamedTuple):
         site: of `SITES`.
         kind: of requests.
         beside: the name of the row that its ratio is taken to.
-        rows: which table must hold a row per request; none for who writes nothing.
+        rows: which table must hold a row per request; none for who writes no row.
     """
 
     title: str
@@ -45,6 +46,7 @@ ROWS = {
     "new": Row("ours: new keys", "ours", "new", "naive", "ledger"),
     "replays": Row("ours: replays", "ours", "new", "noop", "ledger"),
     "hooks": Row("ours: webhooks landed", "ours", "hook", "naive", "consumer_inbox"),
+    "forwards": Row("ours: webhooks on their topic (acks=all)", "forward", "hook", "naive"),
 }
 
 
@@ -68,6 +70,9 @@ async def bench(arguments: argparse.Namespace) -> None:
 
 async def _run(postgres: Postgres, name: str, row: Row, arguments: argparse.Namespace) -> dict[str, float]:
     store = await postgres.fresh_database()
+    kafka = Kafka.shared()
+    topic = await kafka.fresh_topic(3) if row.site == "forward" else "payments"
+    os.environ |= {BROKER: f"kafka://{kafka.bootstrap}", TOPIC: topic}
     try:
         await _migrate(row, store)
         site = await _process("bench.web.site", row.site, store)
@@ -83,6 +88,8 @@ async def _run(postgres: Postgres, name: str, row: Row, arguments: argparse.Name
         await site.communicate(b"")
         if row.rows:
             await _check(store, row, arguments.requests + 500)
+        if row.site == "forward" and (held := await _records(kafka, topic)) != arguments.requests + 500:
+            raise Void(f"{row.title}: {held} records, not {arguments.requests + 500}")
         return measured
     finally:
         await postgres.drop_database(store)
@@ -95,7 +102,7 @@ def _cpu(pid: int) -> float:
 
 
 async def _migrate(row: Row, store: str) -> None:
-    if row.site == "ours":
+    if row.site in {"ours", "forward"}:
         opened = open_store(store, "bench")
         await opened.migrate(ours_app().own_schema("postgres"))
         await opened.close()
@@ -113,6 +120,16 @@ async def _check(store: str, row: Row, expected: int) -> None:
         await connection.close()
     if found != expected:
         raise Void(f"{row.title}: {found} rows, not {expected}")
+
+
+async def _records(kafka: Kafka, topic: str) -> int:
+    """How many records a topic holds."""
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka.bootstrap)
+    await consumer.start()
+    try:
+        return sum((await consumer.end_offsets(list(consumer.assignment()))).values())
+    finally:
+        await consumer.stop()
 
 
 async def _load(*given: str, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -14,11 +15,13 @@ from consumer import App, Key, Secret, Settings, Transactional, Tx
 from consumer.http import Request, single_tenant
 from consumer.webhooks import StandardWebhooks
 
-__all__ = ["HOOK_SECRET", "SCHEMA", "SITES", "ours_app"]
+__all__ = ["BROKER", "HOOK_SECRET", "SCHEMA", "SITES", "TOPIC", "ours_app"]
 
 HOOK_SECRET = "whsec_YSBzZWNyZXQgb2YgdHdlbnR5LWZvdXIgYg=="
 SCHEMA = "create table if not exists ledger (payment_id text not null, account text not null, amount bigint not null, currency text not null)"
 ROW = "insert into ledger (payment_id, account, amount, currency) values ($1, $2, $3, $4)"
+BROKER, TOPIC = "BENCH_BROKER", "BENCH_TOPIC"
+"""Variables of the environment: where webhooks are forwarded to."""
 CONNECTIONS = 10
 """Of the pool of those written by hand, which is asyncpg's own default."""
 
@@ -75,10 +78,9 @@ def ours_app() -> App:
     """The same payment as a handler, by an endpoint and by a webhook."""
     app = App("bench")
     app.schema(postgres=[SCHEMA])
+    topic = os.environ.get(TOPIC, "payments")
 
-    @app.on(
-        "payments", key=Key.field("payment_id"), mode=Transactional(), same=("account", "amount", "currency")
-    )
+    @app.on(topic, key=Key.field("payment_id"), mode=Transactional(), same=("account", "amount", "currency"))
     async def take(payment: Payment, tx: Tx) -> dict[str, str]:
         await tx.execute(ROW, payment.payment_id, payment.account, payment.amount, payment.currency)
         return {"payment_id": payment.payment_id}
@@ -91,7 +93,7 @@ def ours_app() -> App:
 
     app.endpoint("POST", "/payments", take, translate=from_http, tenant=single_tenant)
     app.webhook(
-        "/hook", StandardWebhooks(secret=Secret.env("BENCH_SECRET")), topic="payments", translate=from_hook
+        "/hook", StandardWebhooks(secret=Secret.env("BENCH_SECRET")), topic=topic, translate=from_hook
     )
     return app
 
@@ -100,6 +102,14 @@ def ours_app() -> App:
 async def ours(store: str) -> AsyncIterator[Any]:
     """Serve it as `consumer ingest` does."""
     service = ours_app().asgi(Settings(store=store))
+    async with service.lifespan():
+        yield service
+
+
+@asynccontextmanager
+async def forward(store: str) -> AsyncIterator[Any]:
+    """Serve it with webhooks on their topic: acknowledged when every replica in sync has them."""
+    service = ours_app().asgi(Settings(store=store, broker=os.environ[BROKER], webhooks_to="broker"))
     async with service.lifespan():
         yield service
 
@@ -119,4 +129,4 @@ async def _answer(send: Any, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-SITES: dict[str, Callable[[str], Opened]] = {"noop": noop, "naive": naive, "ours": ours}
+SITES: dict[str, Callable[[str], Opened]] = {"noop": noop, "naive": naive, "ours": ours, "forward": forward}
