@@ -38,6 +38,11 @@ class Source(Protocol):
         """Up to `limit` deliveries, waiting up to `timeout` seconds for the first. Must be called all the time.
 
         Pauses a partition by itself when too many of its deliveries are in hand, and resumes it later.
+
+        Raises:
+            BrokerUnavailable: nobody answers.
+            SettingsError: the broker refuses something: a permission that was taken away. Called again, it comes upon it
+                again, not more often than every second or so, and delivers what is not refused.
         """
         ...
 
@@ -104,6 +109,7 @@ class Sink(Protocol):
 
         Raises:
             BrokerUnavailable: it is not known which of them arrived; publish all again.
+            SettingsError: the broker refuses who we are; publish all again when it does not any more.
         """
         ...
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from consumer.errors import BrokerUnavailable, ConsumerError
+from consumer.errors import BrokerUnavailable, ConsumerError, SettingsError
 from consumer.path.parts import Parts
 from consumer.ports.operator import Backlog, Count
 from consumer.ports.store import Store
@@ -83,7 +83,7 @@ class Figures:
         if self._source is not None:
             try:
                 self.lags = await self._source.lag()
-            except BrokerUnavailable as fault:
+            except (BrokerUnavailable, SettingsError) as fault:
                 _log.debug("no new lag: %s", fault)
         begun = clock.monotonic()
         self.counts = await self._store.operator.stats(app=self._parts.app)

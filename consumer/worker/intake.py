@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from consumer.declare.handlers import Handler
 from consumer.entry import Landing
-from consumer.errors import BrokerUnavailable, StoreUnavailable
+from consumer.errors import BrokerUnavailable, SettingsError, StoreUnavailable
 from consumer.message import Delivery
 from consumer.path.fields import say_landed
 from consumer.path.keying import Unkeyed, born_dead, envelope_of
@@ -26,6 +26,8 @@ POLL = 0.2
 """Seconds that one poll waits for a first delivery."""
 CLOCKS_APART = 60.0
 """Seconds that the clocks of broker, store and this process may differ by."""
+REFUSED_FOR = 30.0
+"""Seconds for which a refusal counts, and until the same one is said again. A source comes upon it again every few seconds."""
 
 
 class Intake:
@@ -53,6 +55,14 @@ class Intake:
         self._dispatch = dispatch
         self._lander = lander
         self.stopping = False
+        self._refusal = ""
+        self._refused_at = float("-inf")
+        self._said_at = float("-inf")
+
+    @property
+    def refused(self) -> bool:
+        """Whether the broker has refused us lately: a permission is missing, or a codec."""
+        return self._parts.clock.monotonic() - self._refused_at < REFUSED_FOR
 
     async def run(self) -> None:
         """Poll until `stopping`, also while nothing may start: polling keeps the membership in the consumer group.
@@ -69,6 +79,11 @@ class Intake:
             except BrokerUnavailable as fault:
                 _log.warning("%s", fault)
                 await self._parts.clock.sleep(1.0)
+                continue
+            except SettingsError as fault:
+                # What was taken away is given back by people, and this process has more to do than what is refused it.
+                self._say_refused(str(fault))
+                await self._parts.clock.sleep(POLL)
                 continue
             for delivery in deliveries:
                 unborn += self.take(delivery)
@@ -105,6 +120,15 @@ class Intake:
         return Unkeyed(
             "too_old", f"{age:.0f} s old, and keys are forgotten after {remembers:.0f} s (retention=)"
         )
+
+    def _say_refused(self, refusal: str) -> None:
+        self._refused_at = now = self._parts.clock.monotonic()
+        if refusal != self._refusal or now - self._said_at >= REFUSED_FOR:
+            _log.error(
+                "%s; mend that at the broker: this worker goes on by itself, and is not ready until then",
+                refusal,
+            )
+            self._refusal, self._said_at = refusal, now
 
     def _give(self, work: Work) -> None:
         if work.envelope.lane is None:

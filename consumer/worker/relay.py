@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 
-from consumer.errors import BrokerUnavailable, StoreUnavailable
+from consumer.errors import BrokerUnavailable, SettingsError, StoreUnavailable
 from consumer.path.parts import Parts
 from consumer.ports.outbox import Outbox
 from consumer.ports.transport import Sink
@@ -68,7 +68,7 @@ class Relay:
                 self.broker_away = False
                 self._parts.away.refused(fault)
                 await asyncio.sleep(PAUSE)
-            except BrokerUnavailable as fault:
+            except (BrokerUnavailable, SettingsError) as fault:  # a permission may be given back
                 self.broker_away = True
                 _log.warning("outgoing messages wait in the outbox: %s", fault)
                 await asyncio.sleep(PAUSE)
@@ -78,6 +78,7 @@ class Relay:
 
         Raises:
             BrokerUnavailable, StoreUnavailable: some may be published; all of them will be, again with the same ids.
+            SettingsError: the broker refuses who we are; as above, when it does not any more.
         """
         pending = await self._outbox.take(self._parts.worker, BATCH)
         if not pending:

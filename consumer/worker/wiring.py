@@ -354,6 +354,8 @@ class Runtime:
         source = measured_of(self._source)
         if self._intake is not None and self._subscribed and source is not None and not source.healthy:
             found.append("the broker does not answer, or a partition cannot be read")
+        if self._intake is not None and self._intake.refused:
+            found.append("the broker refuses access: the log says to what")
         if self._relays_only and self.relay is not None and self.relay.broker_away:
             found.append("the broker does not take what is in the outbox")
         if self.unfinished > self._unfinished_limit():
@@ -365,7 +367,7 @@ class Runtime:
         return [
             f"{task.get_name()} has ended by a bug"
             for task in self._tasks
-            if task.done() and not task.cancelled() and task.exception() is not None
+            if task.done() and not task.cancelled() and not isinstance(task.exception(), SettingsError | None)
         ]
 
     def _unfinished_limit(self) -> float:
@@ -481,7 +483,11 @@ class Runtime:
         if task.cancelled() or self._failed is None or self._failed.done():
             return
         fault = task.exception()
-        if fault is not None:
+        if isinstance(
+            fault, SettingsError
+        ):  # nobody's bug: whoever waits for `failed` says it and ends with exit code 78
+            self._failed.set_exception(fault)
+        elif fault is not None:
             _log.critical("%s ended by a bug: %r", task.get_name(), fault, exc_info=fault)
             self._failed.set_exception(fault)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consumer import App, AtMostOnce, Context, Key
-from consumer.errors import BrokerUnavailable
+from consumer.errors import BrokerUnavailable, ConsumerError, SettingsError
 from consumer.message import Outgoing
 from consumer.path.routing import Router
 from consumer.ports.transport import Lag, Published
@@ -46,11 +46,11 @@ class Ailing(ListSource):
 class AwaySink(RecordingSink):
     """A broker that takes nothing while it is away."""
 
-    away = True
+    away: ConsumerError | None = None
 
     async def publish(self, messages: Sequence[tuple[int | None, Outgoing]]) -> list[Published]:
-        if self.away:
-            raise BrokerUnavailable("nobody answers")
+        if self.away is not None:
+            raise self.away
         return await super().publish(messages)
 
 
@@ -103,8 +103,13 @@ async def test_the_source_s_lag_is_told(url: str) -> None:
     assert samples["consumer_rebalances_total"] == [((), 3)]
 
 
-async def test_a_relay_whose_broker_takes_nothing_is_not_ready(url: str) -> None:
+@pytest.mark.parametrize(
+    "away", [BrokerUnavailable("nobody answers"), SettingsError("refuses access")], ids=["away", "refuses"]
+)
+async def test_a_relay_whose_broker_takes_nothing_is_not_ready(url: str, away: ConsumerError) -> None:
+    """Mutant: a refusal ends the relay."""
     app, sink = App("shop"), AwaySink()
+    sink.away = away
 
     @app.on("orders", key=Key.field("id"), mode=AtMostOnce())
     async def order(order: Order, ctx: Context) -> None:
@@ -126,7 +131,7 @@ async def test_a_relay_whose_broker_takes_nothing_is_not_ready(url: str) -> None
             while not runtime.troubles():  # noqa: ASYNC110 - a relay tells nobody
                 await asyncio.sleep(0.02)
             assert runtime.troubles() == ["the broker does not take what is in the outbox"]
-            sink.away = False
+            sink.away = None
             while runtime.troubles():  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.02)
     assert [message.topic for message in sink.published] == ["mails"]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from types import SimpleNamespace
 
 import pytest
-from aiokafka.errors import CommitFailedError
+from aiokafka.errors import ClusterAuthorizationFailedError, CommitFailedError, TopicAuthorizationFailedError
 from aiokafka.structs import TopicPartition
 
 from consumer.brokers.address import is_embedded, kafka_bootstrap
-from consumer.brokers.kafka import KafkaSource
+from consumer.brokers.kafka import KafkaSink, KafkaSource, sink
 from consumer.brokers.kafka.answers import HELD_BACK, Answers
 from consumer.brokers.kafka.calm import Calm
 from consumer.brokers.kafka.committer import Committer
 from consumer.brokers.kafka.partition import Partition
+from consumer.brokers.kafka.reader import Reader
 from consumer.errors import SettingsError
 from consumer.message import Outgoing
 from consumer.ports.transport import Published
@@ -204,6 +207,72 @@ def test_a_refusal_holds_back_its_order_and_nothing_else():
     refused = [answer.refused for answer in answers.all()]
     assert refused == ["reason", HELD_BACK, None, None, "other", None]
     assert answers.all()[2] == Published()
+
+
+# --- what is refused while others are not -----------------------------------------------------------------------------
+
+
+class Half:
+    """A consumer that may read partition 1, and may not read partition 0 any more."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+
+    async def getmany(self, *tps, timeout_ms, max_records):
+        if any(tp.partition == 0 for tp in tps):
+            raise TopicAuthorizationFailedError("t")
+        self.offset += 1
+        found = {
+            "topic": "t",
+            "partition": 1,
+            "offset": self.offset,
+            "value": b"",
+            "key": None,
+            "headers": (),
+        }
+        return {tps[0]: [SimpleNamespace(**found, timestamp=0, timestamp_type=0)]}
+
+
+async def test_what_is_refused_keeps_nothing_else_from_being_read():
+    """Mutant: it is tried again at once."""
+    partitions = {one.tp: one for one in (partition(0, 0), partition(1, 0))}
+    assignment = SimpleNamespace(partitions=partitions, ready=asyncio.Event())
+    assignment.ready.set()
+    options = {"first": "earliest", "in_hand_limit": 100, "moved": lambda: None}
+    reader = Reader("b:1", Half(), assignment, **options)  # type: ignore[arg-type]
+    refused, read = 0, []
+    for _ in range(10):
+        try:
+            read += await reader.read(1, time.monotonic())
+        except SettingsError as fault:
+            assert "b:1 refuses access" in str(fault)  # noqa: PT017 - how often it is raised is counted
+            refused += 1
+    assert refused == 1
+    assert len(read) == 9
+
+
+async def test_a_producer_that_was_refused_is_not_used_again(monkeypatch):
+    """One whose start was refused would take messages and send none. Mutant: it is kept."""
+    made = []
+
+    class Refused:
+        async def start(self) -> None:
+            raise ClusterAuthorizationFailedError("kafka-cluster")
+
+    def new(*_, **__):
+        made.append(Refused())
+        return made[-1]
+
+    async def nothing(*_) -> None: ...
+
+    monkeypatch.setattr(sink, "new_producer", new)
+    monkeypatch.setattr(sink, "close_producer", nothing)
+    monkeypatch.setattr(KafkaSink, "_look_at_topics", nothing)
+    one = KafkaSink("b:1")
+    for _ in range(2):
+        with pytest.raises(SettingsError, match="b:1 refuses access"):
+            await one.publish([(None, Outgoing(b"i" * 16, "t", b"hello"))])
+    assert len(made) == 2
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from consumer.brokers.kafka.partition import Partition
 from consumer.brokers.kafka.position import FirstPosition, begin, recover
 from consumer.brokers.kafka.record import to_delivery
 from consumer.brokers.kafka.rescue import blames_a_name, rescue
-from consumer.errors import BrokerUnavailable
+from consumer.errors import BrokerUnavailable, SettingsError
 from consumer.message import Delivery
 
 __all__ = ["Reader"]
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _GLANCE = 0.05  # seconds to wait at most while a full partition may get room again
 _LATE = 0.1  # seconds that a read may be late before it is broken off
 _MEND = 5.0  # seconds to find a position
-_RETRY = 5.0  # seconds until a partition with unreadable bytes is tried again
+_RETRY = 5.0  # seconds until a partition with unreadable bytes, or one that is refused, is tried again
 _PAUSE = 1.0  # seconds until a partition is tried again after the broker could not help it
 
 
@@ -256,6 +256,9 @@ class Reader:
         except BrokerUnavailable as trouble:  # it mends itself, or the consumer is replaced
             _log.warning("%s: not read now: %s", partition, trouble)
             partition.retry_at = time.monotonic() + _PAUSE
+        except SettingsError:  # somebody must mend it; meanwhile the others are read
+            partition.retry_at = time.monotonic() + _RETRY
+            raise
 
     async def _rescue(self, partition: Partition) -> bool:
         """Read what the library cannot parse for the sake of a header's name, and the rest of its batch.

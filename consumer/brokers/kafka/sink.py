@@ -87,7 +87,7 @@ class KafkaSink:
                 with translated(self._bootstrap):
                     async with asyncio.timeout(self._timeout):
                         await self._publish(answers)
-            except (BrokerUnavailable, asyncio.CancelledError):
+            except (BrokerUnavailable, SettingsError, asyncio.CancelledError):
                 await self._throw_away()
                 raise
             return answers.all()

@@ -155,7 +155,8 @@ class KafkaSource:
         returned comes with the next call.
 
         Raises:
-            SettingsError: access to a topic or to the group is refused, or a codec is missing: nothing mends itself.
+            SettingsError: access to a topic or to the group is refused, or a codec is missing: people must mend it. Called
+                again, it goes on with what is not refused, and comes upon the refusal every few seconds.
         """
         self._polled_at = time.monotonic()
         deadline = self._polled_at + timeout
