@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from consumer.cli.output import printable
+from consumer.cli.thinning import Thinning
 from consumer.entry import Landed, Landing, State
 from consumer.operate.shown import key_text
 from consumer.path.fields import fields_of, trace_id
@@ -23,16 +24,25 @@ class Watcher:
     """`path.parts.Observer`: logs endings, and says them.
 
     Dead, in doubt and conflict are logged as warnings, waiting as info, done and duplicates as debug: what goes well is
-    counted elsewhere.
+    counted elsewhere. Of a handler's lines that are info, the first twenty of a second are; the others are debug, and the
+    next one says how many they were: the counters and each entry's story have them all. Warnings are all written.
 
     Args:
         say: given a line per delivery; `None`: nobody looks.
         log: log them; not where the same people see the lines on the same terminal.
+        thinning: bounds the lines that are info.
     """
 
-    def __init__(self, say: Callable[[str], None] | None = None, *, log: bool = True) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None] | None = None,
+        *,
+        log: bool = True,
+        thinning: Thinning | None = None,
+    ) -> None:
         self._say = say
         self._log = log
+        self._thinning = thinning or Thinning()
 
     def ended(self, work: Work, ending: Ending, seconds: float) -> None:
         """See `path.parts.Observer`."""
@@ -44,9 +54,20 @@ class Watcher:
             return  # it runs elsewhere and is asked about again and again: said once
         what = _what(work, ending, seconds)
         if loud:
-            _log.log(level, "%s: %s", work.handler.name, what, extra={"fields": _fields(work, ending)})
+            self._write(level, work, ending, what)
         if self._say is not None:
             self._say(line_of(work, ending, seconds))
+
+    def _write(self, level: int, work: Work, ending: Ending, what: str) -> None:
+        name = work.handler.name
+        left_out = self._thinning.admit(name) if level == logging.INFO else 0
+        if left_out is None:
+            level = logging.DEBUG
+            if not _log.isEnabledFor(level):
+                return
+        elif left_out:
+            what += f" (and {left_out} more such lines of this handler, at debug)"
+        _log.log(level, "%s: %s", name, what, extra={"fields": _fields(work, ending)})
 
     def arrived(self, landing: Landing, landed: Landed) -> None:
         """See `path.parts.Observer`: whoever lands says so itself."""

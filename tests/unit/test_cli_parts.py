@@ -13,6 +13,7 @@ from consumer.cli.logs import HumanFormatter, JsonFormatter
 from consumer.cli.observer import Watcher, line_of, trace_id
 from consumer.cli.output import printable, show_one, show_rows, table
 from consumer.cli.publishing import BATCH, batches, field_text, lines_of
+from consumer.cli.thinning import PER_SECOND, Thinning
 from consumer.entry import Entry, State
 from consumer.message import Envelope, Message
 from consumer.operate.inspect import choose, choose_app, find
@@ -230,6 +231,27 @@ def test_a_key_that_runs_elsewhere_is_said_once():
     for asked in range(3):
         Watcher(said.append).ended(work(asked=asked), running, 0.0)
     assert said == ["p-1 duplicate of running"]
+
+
+def test_a_handler_that_fails_at_everything_writes_twenty_lines_a_second_and_says_how_many_more(caplog):
+    """Dead letters are not thinned: each must be found."""
+    caplog.set_level(logging.INFO, logger="consumer.endings")
+    now = 100.0
+    watcher = Watcher(thinning=Thinning(lambda: now))
+    waiting = Ending(State.WAITING, ack=True, attempt=1, delay=2.0, reason="no")
+    for _ in range(500):
+        watcher.ended(work(), waiting, 0.0)
+        watcher.ended(work(), Ending(State.DEAD, ack=True, attempt=5, reason="no"), 0.0)
+    assert [record.levelname for record in caplog.records].count("INFO") == PER_SECOND
+    assert [record.levelname for record in caplog.records].count("WARNING") == 500
+    caplog.clear()
+    now = 101.0
+    watcher.ended(work(), waiting, 0.0)
+    watcher.ended(work(), waiting, 0.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "payments: waiting 2 s, 1 of 5: no (and 480 more such lines of this handler, at debug)",
+        "payments: waiting 2 s, 1 of 5: no",
+    ]
 
 
 @pytest.mark.parametrize("value", [b"", b"00-abc-b7ad6b7169203331-01", b"00-" + b"z" * 32 + b"-1-1", b"\xff"])
