@@ -9,6 +9,7 @@ from consumer.declare.building import build
 from consumer.declare.complaints import complaint, did_you_mean, type_name, where_of
 from consumer.declare.context import Context
 from consumer.declare.handler import Handler
+from consumer.declare.keyrules import HeaderRule
 from consumer.declare.options import Options, mode_text
 from consumer.declare.resources import Resource, ResourceRegistry, read_resource
 from consumer.declare.signature import caller_names
@@ -301,20 +302,34 @@ def _clashes(declared: tuple[Handler, ...]) -> list[str]:
 
 
 def _unheard(webhook: Webhook, declared: tuple[Handler, ...]) -> list[str]:
-    """Count a webhook among its handlers' ways in; return what is wrong where it has none."""
+    """Count a webhook among its handlers' ways in; return what is wrong where it has none, or they do not fit together."""
     subscribed = [handler for handler in declared if webhook.topic in handler.topics]
+    found: list[str] = []
     for handler in subscribed:
         handler.add_way_in(webhook.path)
-        if webhook.tenant is not None and handler.tenant is None:
-            return [
-                f'{handler.where}: {webhook.path} has tenant=, but the handler has no tenant rule; write tenant=Key.header("tenant")'
-            ]
+        found += _unfit(webhook, handler)
     if subscribed:
-        return []
+        return found
     topics = [topic for handler in declared for topic in handler.topics]
     return [
         f"webhook {webhook.path}: nobody subscribes to {webhook.topic!r}{did_you_mean(webhook.topic, topics)}"
     ]
+
+
+def _unfit(webhook: Webhook, handler: Handler) -> list[str]:
+    """Return what keeps a webhook from being a way into a handler of its topic."""
+    where = f"{handler.where}: {webhook.path}"
+    found: list[str] = []
+    if webhook.tenant is not None and handler.tenant is None:
+        found.append(
+            f'{where} has tenant=, but the handler has no tenant rule; write tenant=Key.header("tenant")'
+        )
+    elif webhook.tenant is not None and not isinstance(handler.tenant, HeaderRule):
+        found.append(
+            f"{where} has tenant=, which would be dropped: the handler's tenant rule reads the payload; "
+            "write tenant=Key.header(…) in its @on(…), or take tenant= away from the webhook"
+        )
+    return found
 
 
 def _unmet(handler: Handler, resources: ResourceRegistry, given: Container[Any]) -> list[str]:

@@ -682,6 +682,46 @@ def backoff_without_an_attempt():
     Backoff(attempts=0)
 
 
+# --- webhooks ---------------------------------------------------------------------------------------------------------
+
+
+class Partner:
+    """As much of a provider as a registry looks at."""
+
+    name = "partner"
+    retry_horizon = 75 * 3600 + 35 * 60
+
+    def verify(self) -> None: ...
+
+
+def hook(**more: Any) -> Handlers:
+    handlers = Handlers()
+    handlers.on("payments.requested", **on, same=("amount",), **more)(charge)
+    return handlers
+
+
+@case
+def webhook_that_nobody_hears():
+    handlers = hook()
+    handlers.webhook("/hooks/partner", Partner(), topic="payments.request")
+    handlers.webhook("/hooks/other", Partner(), topic="x")
+    handlers.check()
+
+
+@case
+def webhook_with_a_tenant_that_the_handler_does_not_have():
+    handlers = hook()
+    handlers.webhook("/hooks/partner", Partner(), topic="payments.requested", tenant=lambda _: "acme")
+    handlers.check()
+
+
+@case
+def webhook_with_a_tenant_that_the_handler_reads_elsewhere():
+    handlers = hook(tenant=Key.field("account", "number"))
+    handlers.webhook("/hooks/partner", Partner(), topic="payments.requested", tenant=lambda _: "acme")
+    handlers.check()
+
+
 # --- registries -------------------------------------------------------------------------------------------------------
 
 
@@ -737,4 +777,4 @@ def test_every_line_says_where(name):
         "reconcile_that_is_no_function",
     }
     for line in said(CASES[name]).splitlines():
-        assert re.match(r"\S+:\S+ \(test_declare_errors\.py:N\): \S", line) or name in exempt
+        assert re.match(r"(\S+:\S+ \(test_declare_errors\.py:N\)|webhook /\S+): \S", line) or name in exempt
