@@ -26,6 +26,7 @@ __all__ = [
     "SettingsError",
     "StoreUnavailable",
     "WriteFault",
+    "WritesRefused",
 ]
 
 
@@ -56,6 +57,10 @@ class SchemaMismatch(SettingsError):
 
 class StoreUnavailable(ConsumerError):
     """The store does not answer (exit code 69 where a command cannot wait). What was asked for may have happened."""
+
+
+class WritesRefused(StoreUnavailable):
+    """The store answers, and takes no write: its disk or memory is full, somebody holds its lock, or it is a replica now."""
 
 
 class BrokerUnavailable(ConsumerError):

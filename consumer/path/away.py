@@ -6,7 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 
-__all__ = ["KNOWN_AFTER", "Away"]
+from consumer.errors import WritesRefused
+
+__all__ = ["KNOWN_AFTER", "UNWRITTEN_FOR", "Away"]
 
 _log = logging.getLogger("consumer.store")
 
@@ -18,6 +20,11 @@ SAY_EVERY = 30.0
 
 CALM = 5.0
 """Seconds after a warning within which another outage is not one yet: a store that answers every other call is said once."""
+
+
+UNWRITTEN_FOR = 8.0
+"""Seconds after a refused write for which an answer to a mere look ends no outage: a full disk, or a lock that somebody holds,
+still answers those. Longer than SQLite waits for a lock, so that two refusals in a row are one outage."""
 
 
 class Away:
@@ -32,6 +39,7 @@ class Away:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since: float | None = None
+        self._unwritten_at: float | None = None
         self._said_at: float | None = None
         self._said = False
 
@@ -53,6 +61,8 @@ class Away:
             fault: why; named in the log.
         """
         now = self._clock()
+        if isinstance(fault, WritesRefused):
+            self._unwritten_at = now
         if self._since is None:
             self._since = now
         if self._said_at is not None and now - self._said_at < (SAY_EVERY if self._said else CALM):
@@ -63,11 +73,20 @@ class Away:
             _log.warning("the store does not answer, nothing starts: %s", fault)
         self._said, self._said_at = True, now
 
-    def answered(self) -> None:
-        """A part of this process has got an answer."""
+    def answered(self, *, wrote: bool = True) -> None:
+        """A part of this process has got an answer.
+
+        Args:
+            wrote: the store has taken a write with it.
+        """
         if self._since is None:
+            return
+        if not wrote and self._takes_no_write():
             return
         if self._said:
             _log.warning("the store answers again, after %.1f s", self.seconds)
-        self._since = None
+        self._since = self._unwritten_at = None
         self._said = False
+
+    def _takes_no_write(self) -> bool:
+        return self._unwritten_at is not None and self._clock() - self._unwritten_at < UNWRITTEN_FOR

@@ -12,7 +12,7 @@ import msgspec
 
 from consumer.declare.handler import Handler
 from consumer.entry import Claim, Landed, Landing, OnLapse, State
-from consumer.errors import BrokerUnavailable, GroupFault, StoreUnavailable
+from consumer.errors import BrokerUnavailable, GroupFault, StoreUnavailable, WritesRefused
 from consumer.message import Envelope, Message
 from consumer.path.coalesce import Coalesced
 from consumer.path.direct import Called, call, held_by
@@ -62,10 +62,6 @@ STORE_LIMIT = 10.0
 """Seconds for which a store may keep a caller waiting while no handler runs: one limit over all that is asked of it, since a
 statement's time-out and a new connection's add up."""
 
-UNWRITTEN_FOR = 3.0
-"""Seconds for which a write that the store has refused is believed, where none has succeeded since: a full disk or a lock that
-somebody holds still answers a look."""
-
 LOOK_LIMIT = 2.0
 """Seconds after which a store that has not answered a look counts as away."""
 
@@ -100,7 +96,6 @@ class Desk:
         self._limit = limit
         self._ready = ready
         self._landed = landed
-        self._refused_at: float | None = None
         self._under_way: dict[bytes, tuple[bytes, asyncio.Task[Called]]] = {}
         self._land = Coalesced(parts.arrivals.land)
         self._look = Coalesced(parts.inbox.look)
@@ -214,6 +209,7 @@ class Desk:
                     landed = await self._land(landings)
             except TimeoutError:
                 raise self._silent() from None
+        self._parts.away.answered(wrote=Landed.NEW in landed)
         for landing, how in zip(landings, landed, strict=True):
             self._parts.observer.arrived(landing, how)
             say_landed(_log, landing, how)
@@ -250,20 +246,17 @@ class Desk:
         except TimeoutError:
             self._parts.away.refused(StoreUnavailable(f"no answer within {LOOK_LIMIT:g} s"))
             return False
-        if self._refused_at is not None and self._parts.clock.monotonic() - self._refused_at < UNWRITTEN_FOR:
-            return False
-        self._parts.away.answered()
-        return True
+        self._parts.away.answered(wrote=False)
+        return self._parts.away.seconds == 0
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Note whether the store takes what is written."""
+        """Note that the store does not take what is written."""
         try:
             yield
-        except StoreUnavailable:
-            self._refused_at = self._parts.clock.monotonic()
+        except WritesRefused as fault:
+            self._parts.away.refused(fault)
             raise
-        self._refused_at = None
 
     async def idle(self) -> None:
         """Wait until nothing is being landed or forwarded (calls are the runtime's to wait for)."""
@@ -281,10 +274,8 @@ class Desk:
         # In a lane it may stand in line; and where a handler runs, others may wait for its connection.
         return not task.done() and work.envelope.lane is None and not self._parts.running
 
-    def _silent(self) -> StoreUnavailable:
-        fault = StoreUnavailable(f"the store has kept a caller waiting for {self._limit:g} s")
-        self._parts.away.refused(fault)
-        return fault
+    def _silent(self) -> WritesRefused:
+        return WritesRefused(f"the store has kept a caller waiting for {self._limit:g} s")
 
     def _begin(self, work: Work) -> asyncio.Task[Called]:
         if not self._ready():
@@ -306,8 +297,10 @@ class Desk:
         known = self._under_way.get(identity)
         if known is not None and known[1] is task:
             del self._under_way[identity]
-        if not task.cancelled():
-            task.exception()  # its caller may be gone: then nobody is left to be told
+        # Its caller may be gone: then nobody is left to be told.
+        if not task.cancelled() and task.exception() is None:
+            ending = task.result().ending
+            self._parts.away.answered(wrote=not ending.duplicate and ending.state is not State.ABSENT)
         self._landed()
 
 

@@ -209,7 +209,7 @@ class Lanes:
         except Abandoned as given_up:
             await count_abandoned(self._parts, given_up.attempt)
             return True
-        self._parts.away.answered()
+        self._parts.away.answered(wrote=bool(endings))
         if not careful and endings:
             self._resize(lane, handler, len(endings), endings)
         if self._parts.router.landed != routed:

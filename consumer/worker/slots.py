@@ -280,7 +280,7 @@ class Slots:
             for names, limit in self._shares(running, free):
                 with self._parts.asks():
                     taken = await self._parts.arrivals.due(self._parts.worker, names, limit)
-                    self._parts.away.answered()
+                    self._parts.away.answered(wrote=bool(taken))
                     self._start([begun for entry in taken if (begun := await self._begin(entry)) is not None])
                 any_taken = any_taken or bool(taken)
                 self._due = self._due or len(taken) >= limit

@@ -78,7 +78,7 @@ class Sweep:
         while True:
             try:
                 await self.once()
-                self._parts.away.answered()
+                self._parts.away.answered(wrote=False)
             except StoreUnavailable as fault:
                 self._parts.away.refused(fault)
                 # Where nothing runs, and so nothing asks, the sweep is who finds out that the store is back.

@@ -42,7 +42,7 @@ class Gone(Away):
         self.refused(StoreUnavailable("nobody listens"))
         self.now = KNOWN_AFTER
 
-    def answered(self) -> None:
+    def answered(self, *, wrote: bool = True) -> None:
         """Not yet."""
 
 
@@ -118,7 +118,7 @@ async def test_a_look_that_fails_is_remembered(shop: Site, monkeypatch: pytest.M
 
 
 async def test_a_store_that_answers_and_takes_no_write_is_not_ready(shop: Site, tmp_path: Path) -> None:
-    """As with a full disk, or a lock that another program holds. Mutant: a look that is answered is enough."""
+    """As with a full disk, or a lock that another program holds. Mutant: ready while no write is taken."""
     desk = shop.running.desk
     desk._limit = LIMIT
     other = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)

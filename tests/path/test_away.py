@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from consumer import App, AtMostOnce, Key
-from consumer.errors import BrokerUnavailable, StoreUnavailable
-from consumer.path.away import CALM, KNOWN_AFTER, SAY_EVERY, Away
+from consumer.errors import BrokerUnavailable, StoreUnavailable, WritesRefused
+from consumer.path.away import CALM, KNOWN_AFTER, SAY_EVERY, UNWRITTEN_FOR, Away
 from tests.path.kit import Order, opened
 from tests.path.weather import Weather
 
@@ -74,6 +74,47 @@ def test_one_lost_connection_is_no_outage() -> None:
     assert (away.known, away.seconds) == (True, KNOWN_AFTER), "it counts from the first refusal"
     away.answered()
     assert (away.known, away.seconds) == (False, 0.0)
+
+
+def test_a_store_that_answers_looks_and_takes_no_write_is_one_outage(said: pytest.LogCaptureFixture) -> None:
+    """As an SQLite file whose lock somebody holds: each write waits for it in vain, each look is answered."""
+    clock = Hands()
+    away = Away(clock)
+    for _ in range(6):
+        away.refused(WritesRefused("the lock is held"))
+        clock.now += 5.5
+        away.answered(wrote=False)
+        assert away.known
+    away.answered()
+    assert not away.known
+    assert said.messages == [
+        "the store does not answer, nothing starts: the lock is held",
+        "the store answers again, after 33.0 s",
+    ]
+
+
+def test_what_a_store_does_not_write_is_forgotten_where_nobody_writes() -> None:
+    """Who is not ready is sent no writes, so looks must be believed again some time."""
+    clock = Hands()
+    away = Away(clock)
+    away.refused(WritesRefused("the disk is full"))
+    clock.now += UNWRITTEN_FOR - 0.1
+    away.answered(wrote=False)
+    assert away.known
+    clock.now += 0.2
+    away.answered(wrote=False)
+    assert not away.known
+
+
+@pytest.mark.parametrize("fault", [GONE, WritesRefused("full")])
+def test_a_write_that_is_taken_ends_every_outage(fault: StoreUnavailable) -> None:
+    clock = Hands()
+    away = Away(clock)
+    away.refused(fault)
+    clock.now += KNOWN_AFTER
+    assert away.known
+    away.answered()
+    assert away.seconds == 0
 
 
 async def test_readiness_turns_long_before_the_sign_of_life_is_too_old(

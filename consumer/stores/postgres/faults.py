@@ -14,6 +14,7 @@ from consumer.errors import (
     SchemaMismatch,
     SettingsError,
     StoreUnavailable,
+    WritesRefused,
 )
 from consumer.tls import refused
 
@@ -42,6 +43,7 @@ _LOST = (
     OSError,
 )
 """The connection is gone, and with it whatever it was doing."""
+_UNWRITTEN = (asyncpg.DiskFullError, asyncpg.ReadOnlySQLTransactionError)
 _NO_SUCH_TABLE = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
 _SETTINGS = (
     asyncpg.InvalidAuthorizationSpecificationError,  # a wrong password is one of these
@@ -76,6 +78,8 @@ def store_fault(error: BaseException) -> ConsumerError:
     if isinstance(error, (asyncpg.SyntaxOrAccessError, asyncpg.DataError)):
         # Waiting does not mend it: a mistake of ours, or a change of the tables by somebody else.
         return ConsumerError(f"PostgreSQL refuses a statement of the store: {one_line(error)}")
+    if isinstance(error, _UNWRITTEN):
+        return WritesRefused(f"PostgreSQL: {one_line(error)}")
     return StoreUnavailable(f"PostgreSQL: {one_line(error)}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import exceptions
 
-from consumer.errors import ConsumerError, SettingsError, StoreUnavailable
+from consumer.errors import ConsumerError, SettingsError, StoreUnavailable, WritesRefused
 from consumer.tls import refused
 
 __all__ = ["DRIVER", "HistoryBroken", "is_stale", "one_line", "settings_fault", "store_fault", "unwrapped"]
@@ -33,6 +33,8 @@ _WAIT = {
     "NOPROTO": "it cannot speak our protocol",
 }
 """Answers of a server that time, or whoever runs it, mends."""
+
+_UNWRITTEN = {"MISCONF", "NOREPLICAS"}
 
 _INSIDE: dict[str, type[exceptions.ResponseError]] = {
     "OOM": exceptions.OutOfMemoryError,
@@ -122,13 +124,14 @@ def store_fault(error: BaseException) -> ConsumerError:
 def _answered(error: exceptions.ResponseError, text: str) -> ConsumerError:
     """Return what a refusal of the server means."""
     if isinstance(error, exceptions.OutOfMemoryError):
-        return StoreUnavailable(f"Redis is full, and rightly evicts nothing; raise maxmemory: {text}")
+        return WritesRefused(f"Redis is full, and rightly evicts nothing; raise maxmemory: {text}")
     if isinstance(error, exceptions.ReadOnlyError):
-        return StoreUnavailable(f"Redis is a replica now (a fail-over?): {text}")
+        return WritesRefused(f"Redis is a replica now (a fail-over?): {text}")
     if isinstance(error, _REFUSED):
         return StoreUnavailable(f"Redis refuses: {text}; check user, password and ACL")
     for code, meaning in _WAIT.items():
         if text.startswith(code):
-            return StoreUnavailable(f"Redis: {meaning}: {text}")
+            kind = WritesRefused if code in _UNWRITTEN else StoreUnavailable
+            return kind(f"Redis: {meaning}: {text}")
     # Waiting does not mend it: a mistake of ours, or a change of the keys by somebody else.
     return ConsumerError(f"Redis refuses a command of the store: {text}")

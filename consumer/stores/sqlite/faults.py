@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from consumer.errors import ConsumerError, Contended, SettingsError, StoreUnavailable
+from consumer.errors import ConsumerError, Contended, SettingsError, StoreUnavailable, WritesRefused
 
 __all__ = ["beneath_handler", "code_of", "fault"]
 
@@ -48,12 +48,13 @@ def fault(error: sqlite3.Error, path: str, *, opening: bool = False) -> Consumer
     if code == sqlite3.SQLITE_CANTOPEN:
         return StoreUnavailable(f"{path}: the file cannot be opened ({error})")
     if code in _BUSY:
-        return StoreUnavailable(f"{path}: another program holds the database's lock ({error})")
+        return WritesRefused(f"{path}: another program holds the database's lock ({error})")
     if "no such table: consumer_" in str(error) or "no such column" in str(error):
         return StoreUnavailable(
             f"{path}: the tables are not as they should be ({error}); run `consumer migrate`"
         )
-    return StoreUnavailable(f"{path}: {error}")
+    unwritten = code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
+    return (WritesRefused if unwritten else StoreUnavailable)(f"{path}: {error}")
 
 
 def beneath_handler(error: sqlite3.Error, path: str) -> ConsumerError | None:
