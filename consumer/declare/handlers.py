@@ -329,6 +329,14 @@ def _unfit(webhook: Webhook, handler: Handler) -> list[str]:
             f"{where} has tenant=, which would be dropped: the handler's tenant rule reads the payload; "
             "write tenant=Key.header(…) in its @on(…), or take tenant= away from the webhook"
         )
+    repeats = getattr(webhook.provider, "retry_horizon", None)  # not known of every provider
+    remembers = handler.retention.total_seconds()
+    if repeats is not None and remembers <= repeats:
+        found.append(
+            f"{where} may repeat an event for {repeats / 3600:.4g} h, but the handler forgets a key after "
+            f"{remembers / 3600:.4g} h, so the last repetition would run again; "
+            f"write retention=timedelta(hours={int(repeats // 3600) + 1}), or longer"
+        )
     return found
 
 

@@ -722,6 +722,13 @@ def webhook_with_a_tenant_that_the_handler_reads_elsewhere():
     handlers.check()
 
 
+@case
+def webhook_that_repeats_for_longer_than_the_handler_remembers():
+    handlers = hook(retention=timedelta(hours=75, minutes=35))
+    handlers.webhook("/hooks/partner", Partner(), topic="payments.requested")
+    handlers.check()
+
+
 # --- registries -------------------------------------------------------------------------------------------------------
 
 

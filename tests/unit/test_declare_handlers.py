@@ -29,6 +29,7 @@ from consumer import (
 )
 from consumer.declare.tx import Writes
 from consumer.rules.decode import Undecodable
+from consumer.webhooks.table import ROWS
 
 
 class Payment(msgspec.Struct):
@@ -359,3 +360,33 @@ def test_types_may_be_defined_inside_the_function_that_declares():
 
     handlers.check()
     assert handlers.find(handle).decode(Message("a", b'{"ident":"x"}')) == Inner("x")
+
+
+class Partner:
+    """As much of a provider as a registry looks at."""
+
+    def __init__(self, **known: float | None) -> None:
+        self.__dict__ |= known
+
+    def verify(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("provider", "retention"),
+    [
+        (Partner(), timedelta(minutes=1)),
+        (Partner(retry_horizon=None), timedelta(minutes=1)),
+        (Partner(retry_horizon=3600.0), timedelta(minutes=61)),
+        *[(Partner(retry_horizon=row.retry_horizon), None) for row in ROWS],
+    ],
+)
+def test_a_provider_that_repeats_for_less_than_the_handler_remembers_is_taken(provider, retention):
+    """By itself a handler remembers for longer than any known provider repeats."""
+    handlers = Handlers()
+    more: Any = {} if retention is None else {"retention": retention}
+
+    @handlers.on("a", key=Key.field("payment_id"), mode=AtMostOnce(), same=["amount"], **more)
+    async def heard(payment: Payment) -> None: ...
+
+    handlers.webhook("/hooks/partner", provider, topic="a")
+    assert handlers.problems() == []
