@@ -29,8 +29,8 @@ class Options(TypedDict, total=False):
             without one have no order. Or a rule of `Key`, which every message must have.
         timeout: of one attempt, in seconds or as a timedelta; default 30.
         retention: how long a done key is remembered; default 14 days.
-        concurrency: at most so many messages of an AtMostOnce or AtLeastOnce handler at once in one process; default: as many
-            as there are slots. Direct calls are not counted, and Transactional handlers run on the store's connections.
+        concurrency: at most so many messages of the handler at once in one process; default: as many as there are slots, or
+            for a Transactional handler as the store has connections for groups. Direct calls are not counted.
         batch: how many messages one call may take; the first parameter is then `Batch[T]`.
     """
 

@@ -96,7 +96,7 @@ class Lanes:
 
     def put(self, work: Work) -> None:
         """Queue a delivery in the lane of its ordering key."""
-        lane = self._lanes[hash(order_of(work)) % len(self._lanes)]
+        lane = self._lanes[hash(order_of(work)) % self._width(work.handler.name)]
         lane.queues.setdefault(work.handler.name, deque()).append(work)
         lane.wake.set()
 
@@ -185,6 +185,8 @@ class Lanes:
     async def _due(self, lane: _Lane) -> None:
         """Take what the store delivers, handler by handler, until nothing is due."""
         for handler in self._handlers.values():
+            if lane.number >= self._width(handler.name):
+                continue
             while await self._due_group(lane, handler):
                 self._wake_next(lane)
                 if any(lane.queues.values()):
@@ -194,6 +196,10 @@ class Lanes:
                     return
         if not lane.due:
             self._caution.drained()
+
+    def _width(self, name: str) -> int:
+        """Return how many lanes a handler may use: each runs one of its deliveries at a time, so `concurrency=` is kept."""
+        return min(len(self._lanes), self._handlers[name].concurrency or len(self._lanes))
 
     async def _due_group(self, lane: _Lane, handler: Handler) -> bool:
         """Run one group of due entries; return whether there may be more."""
