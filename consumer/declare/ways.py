@@ -123,12 +123,14 @@ class Translation:
         decoder: of the body's type; `None`: raw bytes.
         body: that type.
         wants_request: the function takes the `Request` too.
+        returns: what the function says it returns; `None`: nothing.
     """
 
     function: Translate | None
     decoder: msgspec.json.Decoder[Any] | None
     body: Any
     wants_request: bool = False
+    returns: Any = None
 
     def __call__(self, body: Any, request: Request) -> Any:
         """Return the payload (or, of a webhook, `None`: nothing lands)."""
@@ -205,7 +207,9 @@ def translation_of(function: Translate | None, payload: Any, local: Mapping[str,
     if len(given) == 2 and hints.get(given[1]) is not Request:
         raise complaint(where, f"the second parameter of translate= is a Request, and {given[1]!r} is none")
     body = hints[given[0]]
-    return Translation(function, _decoder(where, body), body, wants_request=len(given) == 2)
+    return Translation(
+        function, _decoder(where, body), body, wants_request=len(given) == 2, returns=hints.get("return")
+    )
 
 
 def _decoder(where: str, body: Any) -> msgspec.json.Decoder[Any] | None:
@@ -252,13 +256,15 @@ def checked_endpoint(endpoint: Endpoint) -> Endpoint:
 
 
 def _check_return(where: str, endpoint: Endpoint) -> None:
-    function = endpoint.translation.function
-    if function is None:
-        return
-    returns = inspect.signature(function).return_annotation
+    returns = endpoint.translation.returns
     payload = endpoint.handler.asks.payload
-    named = isinstance(returns, type) and isinstance(payload, type)
-    if named and not issubclass(returns, payload):
+    if not isinstance(returns, type) or not isinstance(payload, type) or Any in {returns, payload}:
+        return
+    try:
+        fits = issubclass(returns, payload) or (returns is int and payload is float)
+    except TypeError:  # a TypedDict or a Protocol, which answers no such question
+        return
+    if not fits:
         raise complaint(
             where, f"translate= returns {type_name(returns)}, the handler takes {type_name(payload)}"
         )

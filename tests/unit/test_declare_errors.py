@@ -31,6 +31,7 @@ from consumer import (
     Transactional,
     Tx,
 )
+from consumer.http import single_tenant
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "registration_errors.txt"
 
@@ -727,6 +728,31 @@ def webhook_that_repeats_for_longer_than_the_handler_remembers():
     handlers = hook(retention=timedelta(hours=75, minutes=35))
     handlers.webhook("/hooks/partner", Partner(), topic="payments.requested")
     handlers.check()
+
+
+# --- endpoints --------------------------------------------------------------------------------------------------------
+
+
+def endpoint(translate: Any) -> None:
+    handlers = hook()
+    handlers.endpoint("POST", "/payments", charge, tenant=single_tenant, translate=translate)
+
+
+@case
+def translation_that_makes_another_type():
+    """Its annotations are texts here, as in most modules."""
+
+    def translate(body: Plain) -> Account:
+        raise NotImplementedError
+
+    endpoint(translate)
+
+
+@case
+def translation_that_makes_nothing():
+    def translate(body: Plain) -> None: ...
+
+    endpoint(translate)
 
 
 # --- registries -------------------------------------------------------------------------------------------------------

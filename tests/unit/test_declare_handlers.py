@@ -28,6 +28,7 @@ from consumer import (
     Unknown,
 )
 from consumer.declare.tx import Writes
+from consumer.http import single_tenant
 from consumer.rules.decode import Undecodable
 from consumer.webhooks.table import ROWS
 
@@ -390,3 +391,53 @@ def test_a_provider_that_repeats_for_less_than_the_handler_remembers_is_taken(pr
 
     handlers.webhook("/hooks/partner", provider, topic="a")
     assert handlers.problems() == []
+
+
+class Paid(Payment):
+    """A payment, and more."""
+
+
+def made_paid(body: Plain) -> Paid:
+    raise NotImplementedError
+
+
+def made_anything(body: Plain) -> Any:
+    raise NotImplementedError
+
+
+def made_one_of_two(body: Plain) -> Payment | Paid:
+    raise NotImplementedError
+
+
+def made_without_a_word(body: Plain):
+    raise NotImplementedError
+
+
+def made_a_typed_dict(body: Plain) -> Typed:
+    raise NotImplementedError
+
+
+def made_a_number(body: Plain) -> int:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("translate", "payload"),
+    [
+        (made_paid, Payment),
+        (made_anything, Payment),
+        (made_one_of_two, Payment),
+        (made_without_a_word, Payment),
+        (made_paid, Any),
+        (made_a_typed_dict, Typed),
+        (made_a_number, float),
+    ],
+)
+def test_a_translation_that_may_fit_is_taken(translate, payload):
+    handlers = Handlers()
+
+    async def taken(payment) -> None: ...
+
+    taken.__annotations__["payment"] = payload
+    handlers.on("a", key=Key.record(), mode=AtMostOnce(), same=())(taken)
+    handlers.endpoint("POST", "/payments", taken, tenant=single_tenant, translate=translate)
