@@ -11,8 +11,10 @@ from consumer.cli.exits import Code, Stop, guarded
 from consumer.cli.loading import load_app
 from consumer.cli.options import connection_options
 from consumer.errors import SettingsError
+from consumer.ports.tracing import Untraced
 from consumer.settings import Settings
-from consumer.worker.connect import connect
+from consumer.worker.connect import Connections, connect
+from consumer.worker.forwarding import forwarder_of
 from consumer.worker.wiring import check_store
 
 __all__ = ["check", "problems"]
@@ -64,6 +66,17 @@ async def problems(app: App, settings: Settings | None) -> list[str]:
                 check_store(connections.store, settings.store, [handler])
             except SettingsError as fault:
                 found.append(str(fault))
+        found += _of_webhooks(app, settings, connections)
     finally:
         await connections.close()
     return found
+
+
+def _of_webhooks(app: App, settings: Settings, connections: Connections) -> list[str]:
+    """Return why webhooks cannot go where the settings say, as `consumer ingest` would."""
+    topics = [webhook.topic for webhook in app.handlers.webhooks]
+    try:
+        forwarder_of(app.name, settings, connections, topics, Untraced())
+    except SettingsError as fault:
+        return [str(fault)]
+    return []

@@ -164,6 +164,16 @@ def test_check_refuses_the_concurrency_of_nobody(shop):
     assert "paymens" in done.stderr
 
 
+def test_check_refuses_webhooks_that_go_to_a_broker_that_is_not_there(shop):
+    """As `ingest` does. Mutant: nobody asks."""
+    (shop / "consumer.toml").write_text('[consumer]\nwebhooks_to = "broker"\n')
+    done = run("check", "cli_shop:app")
+    assert done.exit_code == Code.CONFIGURATION
+    assert "webhooks_to = 'broker'" in done.stderr
+    assert "or webhooks_to = 'store'" in done.stderr
+    assert run("check", "cli_shop:app", "--broker", "kafka://host:9092").exit_code == Code.OK
+
+
 def test_a_password_is_never_shown():
     for arguments in (
         ("inbox", "list", "--store", "nosql://user:hunter2@host/db"),
