@@ -24,8 +24,8 @@ class Arrivals(Protocol):
         """Write entries durably; only then may the way in answer. After a fault some may be there: duplicates, next time.
 
         - no entry yet: a new one in `landing.state` (`RECEIVED` due after `delay`; `DEAD` never due): `NEW`.
-        - same raw key and fingerprint: nothing is changed, except that an entry without bytes that is waiting, in doubt
-          or dead gets them: `DUPLICATE`.
+        - same raw key and fingerprint, or not keyed: nothing is changed, except that an entry without bytes that is waiting,
+          in doubt or dead gets them: `DUPLICATE`.
         - another raw key or fingerprint: the key's entry is left alone; a dead entry with these bytes is born under
           `conflict_identity` (a second time: nothing), `keyed` false, reason `conflict: ...`: `CONFLICT`.
         Two landings of one identity in one call count one after the other.
