@@ -202,6 +202,9 @@ def _bound(host: str, port: int) -> socket.socket:
             bound.close()
             raise
     except OSError as fault:
-        raise SettingsError(f"cannot listen on {host}:{port}: {fault.strerror or fault}") from None
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {fault.strerror or fault}; "
+            "choose an address of this machine and a free port, or end what listens there"
+        ) from None
     bound.setblocking(False)  # noqa: FBT003 - its only parameter
     return bound

@@ -294,7 +294,8 @@ async def test_where_nobody_can_listen() -> None:
         taken.bind((HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"cannot listen on {HOST}:{port}: Address already in use"):
+        says = f"cannot listen on {HOST}:{port}: Address already in use; choose .* a free port, or end what listens there$"
+        with pytest.raises(SettingsError, match=says):
             async with listening(Echo(), HOST, port, grace=1):
                 pass
     with pytest.raises(SettingsError, match="cannot listen on nowhere.invalid:80"):

@@ -45,13 +45,13 @@ def test_no_file_is_no_store(path):
 async def test_a_missing_directory(tmp_path):
     async with handle(tmp_path / "none" / "shop.db") as store:
         for verb in (store.open, store.migrate):
-            with pytest.raises(SettingsError, match=r"none does not exist"):
+            with pytest.raises(SettingsError, match=r"none does not exist; make it, or"):
                 await verb()
 
 
 async def test_a_directory_is_no_file(tmp_path):
     async with handle(tmp_path) as store:
-        with pytest.raises(SettingsError, match="this is not a file"):
+        with pytest.raises(SettingsError, match="this is not a file; name one, as in"):
             await store.open()
 
 

@@ -59,9 +59,11 @@ class Place:
         if sqlite3.sqlite_version_info < _OLDEST:
             raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or later is needed")
         if not directory.is_dir():
-            raise SettingsError(f"{self.shown}: the directory {directory} does not exist")
+            raise SettingsError(
+                f"{self.shown}: the directory {directory} does not exist; make it, or name a file in another one"
+            )
         if self.exists() and not pathlib.Path(self.database).is_file():
-            raise SettingsError(f"{self.shown}: this is not a file")
+            raise SettingsError(f"{self.shown}: this is not a file; name one, as in sqlite:///shop.db")
         paths = [str(directory), self.database] if self.exists() else [str(directory)]
         for path in paths:
             if not os.access(path, os.R_OK | os.W_OK):
