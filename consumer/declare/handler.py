@@ -73,16 +73,6 @@ class Handler:
     ways_in: list[str] = field(default_factory=list)
 
     @property
-    def wants_tx(self) -> bool:
-        """The function asks for `Tx`."""
-        return Tx in self.asks.kinds
-
-    @property
-    def wants_context(self) -> bool:
-        """The function asks for `Context`."""
-        return Context in self.asks.kinds
-
-    @property
     def needs(self) -> tuple[Any, ...]:
         """The resource types that the function asks for."""
         return self.asks.needs

@@ -79,12 +79,7 @@ def test_the_defaults():
         False,
         None,
     )
-    assert (handler.wants_tx, handler.wants_context, handler.needs, handler.reconcile_needs) == (
-        False,
-        False,
-        (),
-        (),
-    )
+    assert (handler.asks.kinds, handler.needs, handler.reconcile_needs) == ((), (), ())
     assert handler.ways_in == ["topic payments.requested"]
     line = take.__code__.co_firstlineno
     assert handler.where == f"{__name__}:take (test_declare_handlers.py:{line})"
@@ -188,7 +183,7 @@ async def test_a_function_gets_what_its_signature_asks_for_in_any_order():
     for function, returned in expected.items():
         assert await handlers.find(function).call(payment, CTX, TX, {Psp: psp}) == returned
     assert handlers.find(three).needs == (Psp,)
-    assert (handlers.find(two).wants_tx, handlers.find(two).wants_context) == (True, True)
+    assert {Context, Tx} <= set(handlers.find(two).asks.kinds)
 
 
 async def test_a_call_can_be_a_task():
