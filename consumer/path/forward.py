@@ -17,7 +17,7 @@ from consumer.message import Message, Outgoing
 from consumer.path.coalesce import Coalesced
 from consumer.path.keying import Unkeyed, born_dead
 from consumer.ports.tracing import Tracing
-from consumer.ports.transport import Sink
+from consumer.ports.transport import HELD_BACK, Sink
 
 __all__ = ["FORWARD_LIMIT", "SOURCE", "Forwarder", "Leaving", "leaving_of"]
 
@@ -31,9 +31,6 @@ FORWARD_LIMIT = 10.0
 
 LOOK_LIMIT = 2.0
 """Seconds after which a broker that has not answered a look counts as away."""
-
-HELD_BACK = "held back"
-"""What a sink says of a message that it did not send because one before it was refused (`ports.transport.Sink`)."""
 
 
 class Leaving(msgspec.Struct, frozen=True):

@@ -9,7 +9,10 @@ import msgspec
 
 from consumer.message import Delivery, Outgoing
 
-__all__ = ["Clock", "Lag", "Measured", "Published", "Sink", "Source"]
+__all__ = ["HELD_BACK", "Clock", "Lag", "Measured", "Published", "Sink", "Source"]
+
+HELD_BACK = "held back"
+"""What a sink says of a message that it did not send because one before it, of the same ordering key, was refused."""
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
@@ -105,7 +108,7 @@ class Sink(Protocol):
 
         Headers: the message's own, `message-id` (hex of `Outgoing.id`, always the same for the same message),
         `ordering-key`, and `message-sequence` where there is one. After a refusal no later message of the same
-        (topic, ordering key) of this call is sent: it is refused with `held back`.
+        (topic, ordering key) of this call is sent: it is refused with `HELD_BACK`.
 
         Raises:
             BrokerUnavailable: it is not known which of them arrived; publish all again.

@@ -10,7 +10,7 @@ import time
 from consumer.errors import BrokerUnavailable, SettingsError, StoreUnavailable
 from consumer.path.parts import Parts
 from consumer.ports.outbox import Outbox
-from consumer.ports.transport import Sink
+from consumer.ports.transport import HELD_BACK, Sink
 
 __all__ = ["Relay"]
 
@@ -19,9 +19,6 @@ _log = logging.getLogger("consumer.relay")
 BATCH = 500
 POLL = 0.25
 PAUSE = 1.0
-
-HELD_BACK = "held back"
-"""What a sink says of a message that it did not send because one before it, of the same ordering key, was refused."""
 
 
 class Relay:

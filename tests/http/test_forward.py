@@ -20,9 +20,9 @@ from consumer import App, AtMostOnce, Key
 from consumer.errors import BrokerUnavailable, SettingsError
 from consumer.http import Request
 from consumer.message import Outgoing
-from consumer.path.forward import HELD_BACK, Forwarder
+from consumer.path.forward import Forwarder
 from consumer.ports.tracing import Untraced
-from consumer.ports.transport import Published
+from consumer.ports.transport import HELD_BACK, Published
 from consumer.settings import Secret
 from consumer.webhooks import GitHub
 from tests.http.shopkit import Site, code_of, migrated, serving

@@ -13,14 +13,14 @@ from aiokafka.structs import TopicPartition
 
 from consumer.brokers.address import is_embedded, kafka_bootstrap
 from consumer.brokers.kafka import KafkaSink, KafkaSource, sink
-from consumer.brokers.kafka.answers import HELD_BACK, Answers
+from consumer.brokers.kafka.answers import Answers
 from consumer.brokers.kafka.calm import Calm
 from consumer.brokers.kafka.committer import Committer
 from consumer.brokers.kafka.partition import Partition
 from consumer.brokers.kafka.reader import Reader
 from consumer.errors import SettingsError
 from consumer.message import Outgoing
-from consumer.ports.transport import Published
+from consumer.ports.transport import HELD_BACK, Published
 
 # --- addresses --------------------------------------------------------------------------------------------------------
 

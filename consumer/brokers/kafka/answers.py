@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consumer.message import Outgoing
-from consumer.ports.transport import Published
+from consumer.ports.transport import HELD_BACK, Published
 
-__all__ = ["HELD_BACK", "Answers"]
-
-HELD_BACK = "held back"
-"""The reason of a message that was not sent because an earlier one of its ordering key was refused."""
+__all__ = ["Answers"]
 
 _PUBLISHED = Published()
 
