@@ -132,6 +132,13 @@ FAMILIES: tuple[Family, ...] = (
         (),
         "Outgoing messages that the sink has acknowledged to this process.",
     ),
+    Family(
+        "consumer_unrouted_total",
+        _C,
+        (),
+        "Messages to embedded topics that nobody subscribes to, which went nowhere; the log names each topic once. An attempt "
+        "that is repeated counts again.",
+    ),
     Family("consumer_rebalances_total", _C, (), "How often Kafka has assigned partitions to this process."),
     Family(
         "consumer_ingest_results_total",

@@ -65,6 +65,7 @@ def of_runtime(runtime: Runtime) -> Samples:
         "consumer_lag_seconds": _by_name(worst),
         "consumer_lanes_waiting": _by_name({name: figures.waiting.get(name, 0) for name in names}),
         "consumer_published_total": [((), relay.published if relay is not None else 0)],
+        "consumer_unrouted_total": [((), sum(dict(runtime.parts.router.unrouted).values()))],
         "consumer_rebalances_total": [((), runtime.rebalances)],
         "consumer_worker_lapses_total": [((), runtime.sweep.lapses)],
         "consumer_purged_total": _by_name({name: runtime.sweep.purged[name] for name in names}),

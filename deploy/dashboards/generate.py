@@ -168,8 +168,9 @@ ROWS: tuple[tuple[str, tuple[tuple[Any, ...], ...]], ...] = (
             (
                 "Published",
                 "ops",
-                "A second.",
+                "A second; and what went nowhere, because nobody subscribes to its embedded topic.",
                 ("published", f"sum(rate(consumer_published_total{{{_N}}}[$__rate_interval]))"),
+                ("unrouted", f"sum(rate(consumer_unrouted_total{{{_N}}}[$__rate_interval]))"),
             ),
         ),
     ),

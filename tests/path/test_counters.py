@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consumer import App, AtLeastOnce, AtMostOnce, Backoff, Key, Reject, Transactional, Tx
+from consumer import App, AtLeastOnce, AtMostOnce, Backoff, Context, Key, Reject, Transactional, Tx
 from consumer.entry import State
 from consumer.observe.families import OUTCOMES
 from consumer.rules.modes import Mode
-from tests.path.kit import Order, Shop, opened
+from consumer.settings import Settings
+from tests.path.kit import Order, Shop, migrated, opened
 from tests.path.listsource import ListSource
 
 QUICK = Backoff(2, first=0.01, factor=1, longest=0.01)
@@ -135,3 +137,25 @@ async def test_an_adopted_entry_is_counted_where_it_is_adopted(url: str) -> None
         rows = dict(shop.observed.samples()["consumer_outcomes_total"])
         assert rows["once", "AtMostOnce", "in_doubt"] == 2
         assert sum(value for value in rows.values() if isinstance(value, int)) == 2
+
+
+async def test_what_nobody_subscribes_to_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Mutant: nobody is told of it but the log."""
+    app = App("shop")
+
+    @app.on("orders", key=Key.field("id"), mode=AtMostOnce())
+    async def order(order: Order, ctx: Context) -> None:
+        ctx.publish("nowhere", b"{}")
+
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    await migrated(app, url)
+    settings = Settings(store=url)
+    observed = app.observed(settings)
+    async with app.running(settings, observer=observed, consume=False) as running:
+        observed.opened(running.runtime, running.desk)
+        assert observed.samples()["consumer_unrouted_total"] == [((), 0)]
+        await running.publish("orders", Order("o-1"))
+        await running.publish("nowhere", b"{}")
+        await running.call(order, Order("o-2"))
+        assert observed.samples()["consumer_unrouted_total"] == [((), 2)]
+    assert caplog.text.count("nobody subscribes to the embedded topic 'nowhere'") == 1
