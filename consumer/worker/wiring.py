@@ -250,7 +250,7 @@ class Runtime:
             self._spawn(self.relay.run(), "relay")
 
     async def failed(self) -> None:
-        """Wait until a part of the worker has ended by a bug; raises what ended it."""
+        """Wait until a part of the worker has ended, by a bug or for good (`SettingsError`); raises what ended it."""
         if self._failed is not None:
             await asyncio.shield(self._failed)
 
@@ -483,13 +483,11 @@ class Runtime:
         if task.cancelled() or self._failed is None or self._failed.done():
             return
         fault = task.exception()
-        if isinstance(
-            fault, SettingsError
-        ):  # nobody's bug: whoever waits for `failed` says it and ends with exit code 78
-            self._failed.set_exception(fault)
-        elif fault is not None:
+        if fault is None:
+            return
+        if not isinstance(fault, SettingsError):  # that is no bug, and said by whoever waits for `failed`
             _log.critical("%s ended by a bug: %r", task.get_name(), fault, exc_info=fault)
-            self._failed.set_exception(fault)
+        self._failed.set_exception(fault)
 
 
 def _about() -> str:
