@@ -96,7 +96,7 @@ class Desk:
         self._limit = limit
         self._ready = ready
         self._landed = landed
-        self._under_way: dict[bytes, tuple[bytes, asyncio.Task[Called]]] = {}
+        self._under_way: dict[bytes, tuple[bytes, asyncio.Future[Called]]] = {}
         self._land = Coalesced(parts.arrivals.land)
         self._look = Coalesced(parts.inbox.look)
         self._together = Together(parts)
@@ -269,7 +269,7 @@ class Desk:
         assert task is not None, "callers come in tasks"  # noqa: S101
         return self._parts.timer.limit(task, self._limit)
 
-    def _kept_waiting(self, task: asyncio.Task[Called], work: Work) -> bool:
+    def _kept_waiting(self, task: asyncio.Future[Called], work: Work) -> bool:
         """Whether it is the store that keeps a call waiting."""
         # In a lane it may stand in line; and where a handler runs, others may wait for its connection.
         return not task.done() and work.envelope.lane is None and not self._parts.running
@@ -277,13 +277,14 @@ class Desk:
     def _silent(self) -> WritesRefused:
         return WritesRefused(f"the store has kept a caller waiting for {self._limit:g} s")
 
-    def _begin(self, work: Work) -> asyncio.Task[Called]:
+    def _begin(self, work: Work) -> asyncio.Future[Called]:
         if not self._ready():
             raise BrokerUnavailable("this process is not ready: it ends, or the store does not answer")
         # In a lane a call stands in line, and lands first: that is a commit of its own.
         shared = MODES[type(work.handler.mode)].in_transaction and work.envelope.lane is None
-        begun = self._together.call(work) if shared else call(self._parts, work)
-        task = asyncio.create_task(begun, name=f"call {work.handler.name}")
+        task: asyncio.Future[Called] = (
+            self._together.call(work) if shared else asyncio.create_task(call(self._parts, work))
+        )
         identity = work.envelope.identity
         # From this moment on, and not when it first runs: the end of the process must see it.
         self._parts.calls.add(task)
@@ -292,7 +293,7 @@ class Desk:
         task.add_done_callback(lambda ended: self._ended(identity, ended))
         return task
 
-    def _ended(self, identity: bytes, task: asyncio.Task[Called]) -> None:
+    def _ended(self, identity: bytes, task: asyncio.Future[Called]) -> None:
         self._parts.calls.discard(task)
         known = self._under_way.get(identity)
         if known is not None and known[1] is task:
@@ -318,7 +319,7 @@ _CONFLICT = Called(
 )
 
 
-async def _outcome(task: asyncio.Task[Called], wait: float) -> Called:
+async def _outcome(task: asyncio.Future[Called], wait: float) -> Called:
     """Wait for another caller's attempt; what it made is a replay for us. What was released is ours to start."""
     if wait > 0:
         await asyncio.wait({task}, timeout=wait)

@@ -144,7 +144,7 @@ class Parts:
     clock: Clock
     observer: Observer
     running: dict[asyncio.Task[Any], Attempt] = field(default_factory=dict)
-    calls: set[asyncio.Task[Any]] = field(default_factory=set)
+    calls: set[asyncio.Future[Any]] = field(default_factory=set)
     owed: dict[bytes, Settle] = field(default_factory=dict)
     asking: set[object] = field(default_factory=set)
     timer: Timer = field(default_factory=Timer)
@@ -161,9 +161,9 @@ class Parts:
         finally:
             self.asking.discard(question)
 
-    def stop(self, task: asyncio.Task[Any]) -> None:
+    def stop(self, task: asyncio.Future[Any]) -> None:
         """Ask `task` to stop, and let the attempt that it runs know that it was the runtime who asked."""
-        running = self.running.get(task)
+        running = self.running.get(task) if isinstance(task, asyncio.Task) else None
         if running is not None:
             running.stopping = True
         task.cancel()

@@ -72,12 +72,15 @@ class Together:
         self._beginning = False
         self.groups = 0
 
-    async def call(self, work: Work) -> Called:
-        """As `direct.call`, for a Transactional handler that is in no lane."""
+    def call(self, work: Work) -> asyncio.Future[Called]:
+        """Return what will be the answer of `direct.call`, for a Transactional handler that is in no lane.
+
+        A call that is cancelled before its handler has begun does not begin.
+        """
         answer: asyncio.Future[Called] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(work, answer, contextvars.copy_context()))
         self._begin_soon()
-        return await answer
+        return answer
 
     def _begin_soon(self) -> None:
         """Begin when whoever is ready to run now has had its turn: what came in one read of the sockets is one group."""
