@@ -53,8 +53,12 @@ def certificates(folder: Path) -> tuple[trustme.CA, trustme.CA]:
 
 
 @contextlib.contextmanager
-def secured_kafka() -> Iterator[Secured]:
-    """A running broker. Raises Unavailable."""
+def secured_kafka(**more: str) -> Iterator[Secured]:
+    """A running broker. Raises Unavailable.
+
+    Args:
+        more: settings of the broker, as `super_users="User:admin"`.
+    """
     jars = packages.maven("org.apache.kafka", "kafka_2.13", "4.3.1")
     folder = folder_for("kafka-secured")
     certificates(folder)
@@ -68,6 +72,7 @@ def secured_kafka() -> Iterator[Secured]:
     ports = {name: free_port() for name in names}
     controller = f"{HOST}:{free_port()}"
     settings = SETTINGS | _settings(folder, names, ports, controller)
+    settings |= {name.replace("_", "."): value for name, value in more.items()}
     file = folder / "server.properties"
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     java = [str(packages.java()), *HEAP, "-cp", f"{jars}/*"]
