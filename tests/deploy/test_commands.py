@@ -21,6 +21,7 @@ TEMPLATES = DEPLOY / "helm" / "consumer" / "templates"
 SETTINGS = {PREFIX + field.name.upper() for field in dataclasses.fields(Settings)}
 
 NUMBERS = ("grace", "slots", "ttl", "processes")
+KINDS = {"olderThan": "14d", "webhooksTo": "broker"}
 """Values of the chart that are numbers, as `values.schema.json` says."""
 
 
@@ -44,7 +45,8 @@ def filled(word: str) -> str:
     """Return a word of a template as its rendering would be: text as it is, a value by one of its kind."""
     if word.startswith('"'):
         return word.strip('"')
-    return "3" if word.rpartition(".")[2] in NUMBERS else "14d" if word.endswith("olderThan") else "name"
+    name = word.rpartition(".")[2]
+    return "3" if name in NUMBERS else KINDS.get(name, "name")
 
 
 def of_the_chart() -> list[list[str]]:
