@@ -21,8 +21,10 @@ TEMPLATES = DEPLOY / "helm" / "consumer" / "templates"
 SETTINGS = {PREFIX + field.name.upper() for field in dataclasses.fields(Settings)}
 
 NUMBERS = ("grace", "slots", "ttl", "processes")
-KINDS = {"olderThan": "14d", "webhooksTo": "broker"}
 """Values of the chart that are numbers, as `values.schema.json` says."""
+
+KINDS = {"olderThan": "14d", "webhooksTo": "broker"}
+"""Values that are no names, and one of their kind."""
 
 
 def read(path: Path) -> str:
