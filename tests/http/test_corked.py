@@ -80,6 +80,7 @@ class Inner(asyncio.Protocol):
     """A server that has answered all it was asked."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
 
@@ -88,7 +89,7 @@ async def test_what_is_held_when_the_client_has_said_all_is_sent() -> None:
     wire, inner = Wire(), Inner()
     guard = Guarded(Limits()).guard(inner, lambda: True, lambda: False)
     guard.connection_made(wire)
-    inner.transport.write(b"answer")  # type: ignore[attr-defined]
+    inner.transport.write(b"answer")
     assert guard.eof_received() is False
     assert wire.done == [b"answer"]
     guard.connection_lost(None)

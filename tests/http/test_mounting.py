@@ -107,7 +107,7 @@ def in_litestar(service: Service) -> Any:
     @asgi("/v1", is_mount=True, copy_scope=True)
     async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
         scope["path"] = scope["raw_path"].decode().removeprefix("/v1")
-        await service(scope, receive, send)  # type: ignore[arg-type]
+        await service(scope, receive, send)  # type: ignore[arg-type]  # Litestar's scopes are TypedDicts of its own
 
     return Litestar([own, mounted], lifespan=[service.lifespan])
 

@@ -35,7 +35,7 @@ def secured() -> Iterator[Secured]:
     except Unavailable as error:
         if required():
             pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        pytest.skip(str(error))  # CI sets REQUIRE_SERVICES: there it fails
 
 
 class Broker:
@@ -98,6 +98,7 @@ async def test_a_permission_that_is_taken_away_and_given_back(
     caplog.set_level(logging.INFO, "consumer")
     name = f"permits-{what}"
     orders, mails = f"{name}-orders", f"{name}-mails"
+    # `None`: the server is `secured`'s, and only its address is needed here.
     await Kafka(secured.listeners["PLAINTEXT"], None).create_topics({orders: 1, mails: 1})  # type: ignore[arg-type]
     broker = Broker(secured)
     for kind, named in ((TOPIC, orders), (TOPIC, mails), (GROUP, name)):

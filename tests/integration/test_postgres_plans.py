@@ -19,15 +19,6 @@ from generate_series(1, 20000) n
 """
 
 
-@pytest.fixture
-async def store(postgres_url):
-    made = PostgresStore(postgres_url, "shop")
-    await made.migrate()
-    await made.open()
-    yield made
-    await made.close()
-
-
 async def fill(url: str, handler: str, state: State) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute(MANY, handler, int(state))

@@ -12,15 +12,6 @@ from consumer.stores.postgres import PostgresStore, claims, operator
 from consumer.testing.contract.samples import claim, landing, outgoing
 
 
-@pytest.fixture
-async def store(postgres_url):
-    made = PostgresStore(postgres_url, "shop")
-    await made.migrate()
-    await made.open()
-    yield made
-    await made.close()
-
-
 @pytest.mark.parametrize("way", ["turn", "group"])
 async def test_what_was_read_is_compared_when_it_is_written(store, postgres_url, monkeypatch, way):
     """Between our look at a received key and our claim of it another process claims it: it has it, we have not.

@@ -165,15 +165,6 @@ async def test_a_failing_statement_of_the_application_undoes_the_migration(postg
 # ------------------------------------------------------------------------------------------- what only Postgres refuses
 
 
-@pytest.fixture
-async def store(postgres_url):
-    made = PostgresStore(postgres_url, "shop")
-    await made.migrate()
-    await made.open()
-    yield made
-    await made.close()
-
-
 async def test_texts_that_postgres_refuses_are_kept_as_well_as_they_can_be(store):
     worker = await store.workers.open(600, "test")
     wish = claim(b"\x00\xff")

@@ -23,12 +23,6 @@ def packages():
     needed()
 
 
-@pytest.fixture
-def primary():
-    with server() as made:
-        yield made
-
-
 @contextlib.asynccontextmanager
 async def process(url: str):
     store = RedisStore(url, "shop")

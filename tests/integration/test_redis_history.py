@@ -20,12 +20,6 @@ def packages():
     needed()
 
 
-@pytest.fixture
-def primary():
-    with server() as made:
-        yield made
-
-
 @contextlib.asynccontextmanager
 async def process(url: str, *, migrate: bool = True):
     store = RedisStore(url, "shop")

@@ -11,18 +11,12 @@ from consumer.errors import StoreUnavailable
 from consumer.stores.redis import RedisStore
 from consumer.stores.redis.history import History
 from consumer.testing.contract.samples import Process, claim, only, outgoing
-from tests.integration.rediskit import Server, needed, server
+from tests.integration.rediskit import Server, needed
 
 
 @pytest.fixture(scope="module", autouse=True)
 def packages():
     needed()
-
-
-@pytest.fixture
-def primary():
-    with server() as made:
-        yield made
 
 
 @pytest.fixture
@@ -64,7 +58,7 @@ async def test_who_slept_in_its_opening_stays_closed(handles, monkeypatch):
 async def test_who_forgets_what_it_knew_of_the_buckets_learns_all_of_it_again():
     """One call learns of a bucket that it does not know, another finds out meanwhile that the rest is out of date."""
     asked: list[int] = []
-    history = History(_Cluster(asked))  # type: ignore[arg-type]
+    history = History(_Cluster(asked))  # type: ignore[arg-type]  # it answers the one call that is made here
 
     async def work() -> list[object]:
         return [history.seen(bucket, 1) for bucket in (0, 1)]
