@@ -18,7 +18,7 @@ from consumer.path.sealing import flush, seal_and_commit
 from consumer.path.turning import turn
 from consumer.rules.modes import Outcome
 
-__all__ = ["count_abandoned", "run_alone", "run_claimed", "settle_marked"]
+__all__ = ["count_abandoned", "run_alone", "run_claimed"]
 
 
 async def run_alone(parts: Parts, work: Work) -> Ending:
@@ -81,23 +81,6 @@ async def _in_transaction(parts: Parts, work: Work, won: Won) -> tuple[Verdict, 
 def _why(fault: ConsumerError) -> str:
     cause = fault.__cause__
     return one_line(fault) if cause is None else f"{one_line(fault)} ({one_line(cause)})"
-
-
-async def settle_marked(parts: Parts, work: Work, verdict: Verdict) -> Ending:
-    """Write down what a batch's handler said of one item (`retry`, `reject`), claimed for this write.
-
-    Raises:
-        StoreUnavailable: the delivery is safe to ask again.
-    """
-    _, [answer] = await turn(parts, [], [claim_of(work.handler, work.envelope)])
-    if not isinstance(answer, Won):
-        [ending] = await endings_of_held(parts, [(work, answer)])
-        return ending
-    settle = settle_of(work, answer, verdict, parts.router)
-    [settled], _ = await turn(parts, [settle], [])
-    ending = fenced() if settled is Settled.LOST else ending_of_settle(work, answer, settle)
-    parts.observer.ended(work, ending, verdict.seconds)
-    return ending
 
 
 async def count_abandoned(parts: Parts, given_up: Attempt) -> Ending:

@@ -20,8 +20,8 @@ async def attempt_batch(
     *,
     group: Group | None = None,
     writes: Writes | None = None,
-) -> list[Verdict]:
-    """Run a handler once for all of `works` and return a verdict for each.
+) -> list[Verdict] | Verdict:
+    """Run a handler once for all of `works`; return a verdict for each, or the one of a call that did not return.
 
     Unmarked items have returned; `item.retry` and `item.reject` count as `Retry` and `Reject` of that item; what the
     handler raises is every item's. The time-out is the call's.
@@ -44,7 +44,7 @@ async def attempt_batch(
     for item in items:
         item.ctx.revoke()
     if not verdict.returned:
-        return [verdict] * len(items)
+        return verdict
     return [verdict_of_mark(item.mark, item.ctx.published, verdict.seconds) for item in items]
 
 

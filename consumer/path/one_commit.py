@@ -13,9 +13,9 @@ import msgspec
 from consumer.declare.handlers import Handler
 from consumer.declare.tx import Writes
 from consumer.entry import Answer, Settle, Taken, Won
-from consumer.errors import Contended, GroupFault, HandlerFault, Reject, Retry, WriteFault
+from consumer.errors import Contended, GroupFault, HandlerFault, WriteFault
 from consumer.message import Message
-from consumer.path.alone import run_alone, run_claimed, settle_marked
+from consumer.path.alone import run_alone, run_claimed
 from consumer.path.attempt import Verdict, attempt
 from consumer.path.batch import attempt_batch, chunks
 from consumer.path.endings import ending_of_settle, running_elsewhere, settle_of
@@ -33,7 +33,7 @@ TIME_BOX = 0.05
 
 
 class _Ran(msgspec.Struct, gc=False):
-    """A handler that returned inside the open group."""
+    """A message whose handler returned inside the open group, or was marked by it."""
 
     index: int
     won: Won
@@ -165,20 +165,21 @@ async def _verdicts(
     parts: Parts, group: Group, works: Sequence[Work], won: Sequence[tuple[int, Won]], writes: Writes
 ) -> list[Verdict]:
     """Run one handler call in the open group; what it raised is the group's fault, with a culprit where there is one."""
-    if len(won) == 1 and works[won[0][0]].handler.batch is None:
-        verdicts = [await attempt(parts, works[won[0][0]], won[0][1], group=group, writes=writes)]
+    if works[won[0][0]].handler.batch is None:
+        told: list[Verdict] | Verdict = await attempt(
+            parts, works[won[0][0]], won[0][1], group=group, writes=writes
+        )
     else:
-        calls = [(works[i], answer) for i, answer in won]
-        verdicts = await attempt_batch(parts, calls, group=group, writes=writes)
-        if any(verdict.returned for verdict in verdicts) or all(
-            isinstance(v.error, Retry | Reject) for v in verdicts
-        ):
-            return verdicts  # marked items are taken out of the group, and settled after its commit
-    failed = next((verdict for verdict in verdicts if not verdict.returned), None)
-    if failed is None:
-        return verdicts
-    if isinstance(failed.error, GroupFault):
-        raise failed.error
+        told = await attempt_batch(
+            parts, [(works[i], answer) for i, answer in won], group=group, writes=writes
+        )
+    if not isinstance(told, Verdict):
+        return told  # marked items are settled as they were marked, in the commit of the rest
+    if told.returned:
+        return [told]
+    if isinstance(told.error, GroupFault):
+        raise told.error
+    # Also where it says that nothing was done: what it has written must not commit with its neighbours'.
     # A store that failed beneath a handler may be that handler's doing (it closed its connection): it runs alone, which
     # asks the store first, and counts its attempt.
     if len(won) == 1:
@@ -187,15 +188,15 @@ async def _verdicts(
 
 
 async def _end(group: Group, ran: Sequence[_Ran], left: Sequence[bytes]) -> None:
-    """Take back the claims of what did not run or was marked, and commit the rest; nothing where nothing returned."""
-    done = [r.settle for r in ran if r.verdict.returned]
-    if not done:
+    """Take back the claims of what did not run, and commit the rest: what returned, and what a batch's handler marked."""
+    if not ran:
         await group.rollback()
         return
-    out = [*left, *(r.settle.identity for r in ran if not r.verdict.returned)]
-    if out:
-        await group.unclaim(out)
-    await seal_and_commit(group, done)
+    if left:
+        await group.unclaim(left)
+    if marked := [r.settle for r in ran if not r.verdict.returned]:
+        await group.settle(marked)
+    await seal_and_commit(group, [r.settle for r in ran if r.verdict.returned])
 
 
 async def _endings(
@@ -204,9 +205,6 @@ async def _endings(
     """Say how each delivery ended, now that the group has committed; what had failed before runs alone now."""
     endings: list[Ending | None] = [None] * len(works)
     for r in ran:
-        if not r.verdict.returned:
-            endings[r.index] = await settle_marked(parts, works[r.index], r.verdict)
-            continue
         ending = ending_of_settle(works[r.index], r.won, r.settle)
         endings[r.index] = ending
         parts.observer.ended(works[r.index], ending, r.verdict.seconds)

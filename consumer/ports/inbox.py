@@ -103,6 +103,14 @@ class Group(Protocol):
         """Take back what `claim` or `due` did to these entries in this transaction: their handlers did not run."""
         ...
 
+    async def settle(self, settles: Sequence[Settle]) -> None:
+        """Settle entries that `claim` or `due` has made done, in this transaction, as `Inbox.turn` settles a running one.
+
+        For handlers that had their turn and did not return (`RETRY`, `BURY`): what has returned commits with it, and nobody
+        sees the entry due in between. The attempt is the one that was counted by the claim.
+        """
+        ...
+
     async def execute(self, sql: str, args: Sequence[Any]) -> int:
         """Run one statement of a handler; return the number of rows it changed (0 for others)."""
         ...

@@ -15,7 +15,7 @@ from consumer.declare.handlers import Handler
 from consumer.entry import Claim, Taken, Won
 from consumer.errors import StoreUnavailable
 from consumer.message import Message
-from consumer.path.attempt import attempt, runs_on, stopped
+from consumer.path.attempt import Verdict, attempt, runs_on, stopped
 from consumer.path.batch import attempt_batch
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Parts, Work
@@ -340,9 +340,10 @@ class Slots:
         first = slots[0]
         try:
             if first.work.handler.batch is None:
-                verdicts = [await attempt(self._parts, first.work, first.won)]
+                told: list[Verdict] | Verdict = await attempt(self._parts, first.work, first.won)
             else:
-                verdicts = await attempt_batch(self._parts, [(slot.work, slot.won) for slot in slots])
+                told = await attempt_batch(self._parts, [(slot.work, slot.won) for slot in slots])
+            verdicts = [told] * len(slots) if isinstance(told, Verdict) else told
         except asyncio.CancelledError:
             verdicts = [stopped()] * len(slots)
         for slot, verdict in zip(slots, verdicts, strict=True):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from consumer import App, AtLeastOnce, AtMostOnce, Backoff, Batch, Key, Transactional, Tx
+from consumer import App, AtLeastOnce, AtMostOnce, Backoff, Batch, Key, Retry, Transactional, Tx
+from consumer.entry import State
 from tests.path.kit import Order, opened
 from tests.path.listsource import ListSource
 
@@ -23,6 +24,9 @@ def app_of(mode: Any, calls: list[list[str]]) -> App:
             for item in orders:
                 if marked(item):
                     continue
+                if item.payload.do == "write, then ask for another try" and item.ctx.attempt == 1:
+                    await tx.execute("insert into effects (id) values ($1)", item.payload.id)
+                    raise Retry("not yet", after=0)
                 tx.write("insert into effects (id) values ($1)", item.payload.id)
                 item.ctx.publish("effects", item.payload.id.encode())
 
@@ -92,3 +96,42 @@ async def test_an_exception_is_every_item_s(mode: Any, url: str) -> None:
         assert states["bad"] == ("in_doubt" if isinstance(mode, AtMostOnce) else "dead")
         shared = next(call for call in calls if "bad" in call)
         assert {states[id_] for id_ in shared} == {states["bad"]}
+
+
+async def test_what_a_call_wrote_before_it_asked_for_another_try_is_not_committed(url: str) -> None:
+    """A neighbour of the same group has returned: its commit must not carry the rows of a call that raised `Retry`."""
+    calls: list[list[str]] = []
+    app = app_of(Transactional(retry=Backoff(3, first=0)), calls)
+    orders = [Order(f"a{n}") for n in range(10)] + [Order("again", "write, then ask for another try")]
+    async with opened(app, url) as process:
+        await process.publish_at_once("orders", orders)
+        await process.rest()
+        states = await process.states()
+        effects = await process.effects()
+    if url.startswith("sqlite"):  # one lane: nobody takes a part of it meanwhile
+        assert calls[:2] == [[f"a{n}" for n in range(10)], ["again"]], "two calls in one group"
+    assert states == dict.fromkeys((order.id for order in orders), "done")
+    assert sorted(effects) == sorted(order.id for order in orders)
+
+
+async def test_a_marked_item_waits_as_long_as_it_asked_for(url: str) -> None:
+    """Marked in the commit of the rest: nobody finds it due in between."""
+    asked: list[int] = []
+    app = App("shop")
+
+    @app.on("orders", key=Key.field("id"), mode=Transactional(), batch=10)
+    async def write(orders: Batch[Order], tx: Tx) -> None:
+        for item in orders:
+            if item.payload.do == "retry":
+                asked.append(item.ctx.attempt)
+                item.retry("not yet", after=3600)
+
+    async with opened(app, url) as process:
+        orders = [Order("a"), Order("later", "retry"), Order("b")]
+        await process.publish_at_once("orders", orders)
+        await process.until(lambda: len(process.watch.of("later")) > 0)
+        await process.rest()
+        entry = await process.entry("later")
+    assert asked == [1]
+    assert (entry.state, entry.attempts, entry.reason) == (State.WAITING, 1, "not yet")
+    assert [line.event for line in entry.story] == ["retry"]

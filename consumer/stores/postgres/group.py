@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from consumer.entry import Answer, Claim, Landing, Taken
+from consumer.entry import Answer, Claim, Landing, Settle, Taken
 from consumer.errors import CommitUnknown, GroupFault
 from consumer.message import Outgoing
 from consumer.stores.postgres.connect import Connection
@@ -78,6 +78,10 @@ class PostgresGroup:
     async def unclaim(self, identities: Sequence[bytes]) -> None:
         """Take back what was claimed; see `ports.inbox.Group.unclaim`."""
         await self._own(lambda: self._entries.unclaim(identities))
+
+    async def settle(self, settles: Sequence[Settle]) -> None:
+        """Settle what was claimed and has not returned; see `ports.inbox.Group.settle`."""
+        await self._own(lambda: self._entries.settle(settles))
 
     async def execute(self, sql: str, args: Sequence[Any]) -> int:
         """Run a handler's statement; see `ports.inbox.Group.execute`. The driver's own exceptions reach the handler."""

@@ -6,13 +6,14 @@ from collections.abc import Collection, Sequence
 
 import asyncpg
 
-from consumer.entry import Answer, Claim, Taken, Won
+from consumer.entry import Answer, Claim, Settle, Settled, Taken, Won
 from consumer.errors import GroupFault
 from consumer.stores.postgres.arrivals import READY
 from consumer.stores.postgres.claims import second_look, unnest
 from consumer.stores.postgres.connect import LOCK_TIMEOUT, Connection
 from consumer.stores.postgres.lanes import Lane, leave, lock
 from consumer.stores.postgres.rows import claim_arrays, taken, uuids
+from consumer.stores.postgres.settles import settle
 
 __all__ = ["GroupEntries"]
 
@@ -92,6 +93,12 @@ from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::timestamptz[], $5::byt
 where e.id = c.id and e.state = 4
 """
 
+_REOPEN = """
+update consumer_inbox e set state = 2, message = c.message
+from unnest($1::uuid[], $2::bytea[]) as c(id, message)
+where e.id = c.id and e.state = 4
+"""
+
 
 class GroupEntries:
     """What a group has claimed.
@@ -111,11 +118,12 @@ class GroupEntries:
         self._lock = lock
         self._woken: dict[bytes, asyncpg.Record] = {}
         self._tokens: dict[bytes, int] = {}
+        self._settled: dict[bytes, int] = {}
         self._lanes: dict[bytes, Lane] = {}
 
     @property
     def witness(self) -> tuple[bytes, int] | None:  # noqa: D102 - described with the class
-        return next(iter(self._tokens.items()), None)
+        return next(iter((self._tokens or self._settled).items()), None)
 
     async def claim(self, claims: Sequence[Claim]) -> list[Answer]:
         """See `ports.inbox.Group.claim`."""
@@ -168,6 +176,25 @@ class GroupEntries:
         if woken:
             columns = ("id", "state", "was", "due_at", "message", "reason")
             await self._connection.execute(_GIVE_BACK, *([row[name] for row in woken] for name in columns))
+
+    async def settle(self, settles: Sequence[Settle]) -> None:
+        """See `ports.inbox.Group.settle`.
+
+        Raises:
+            GroupFault: one of them is not this group's.
+        """
+        if not settles:
+            return
+        messages = []
+        for one in settles:
+            self._settled[one.identity] = self._tokens.pop(one.identity)
+            self._lanes.pop(one.identity, None)
+            woken = self._woken.pop(one.identity, None)
+            messages.append(None if woken is None else woken["message"])
+        await self.limit_locks()
+        await self._connection.execute(_REOPEN, uuids(one.identity for one in settles), messages)
+        if Settled.LOST in await settle(self._connection, self._app, settles):
+            raise GroupFault("entries of this group are gone: somebody undid or ended its transaction")
 
     async def fill(self, results: Sequence[tuple[bytes, bytes]]) -> None:
         """Store results of entries that this group claimed.

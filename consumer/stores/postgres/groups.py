@@ -24,7 +24,7 @@ _BEGIN = (
 )
 
 _STATUS = "select pg_xact_status($1::text::xid8)"
-_WITNESS = "select exists (select from consumer_inbox where id = $1 and token = $2 and state = 4)"
+_WITNESS = "select exists (select from consumer_inbox where id = $1 and token = $2 and state in (3, 4, 6))"
 
 _PAUSES = (0.01, 0.05, 0.2, 0.5)
 """Seconds between questions; the last one is repeated."""

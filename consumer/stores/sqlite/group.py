@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from consumer.entry import Answer, Claim, Landing, Taken, Won
+from consumer.entry import Answer, Claim, Landing, Settle, Taken, Won
 from consumer.errors import CommitUnknown, GroupFault, StoreUnavailable
 from consumer.message import Outgoing
 from consumer.stores.sqlite import group_entries as entries
@@ -90,7 +90,8 @@ class SqliteGroup:
         self._spoiled: str | None = None
         self._undo: entries.Undo = {}
         self._took: list[bytes] = []
-        self._mark: tuple[bytes, int] | None = None
+        self._tokens: dict[bytes, int] = {}
+        self._settled: dict[bytes, int] = {}
 
     @property
     def driver(self) -> sqlite3.Connection:
@@ -103,8 +104,7 @@ class SqliteGroup:
         answers = await self._inside(self._begun, entries.claim, self._app, claims, now(), self._undo)
         for claim, answer in zip(claims, answers, strict=True):
             if isinstance(answer, Won):
-                self._mark = claim.identity, answer.token
-                break
+                self._tokens[claim.identity] = answer.token
         return answers
 
     async def due(self, handlers: Sequence[str], limit: int) -> list[Taken]:
@@ -112,21 +112,28 @@ class SqliteGroup:
         found = await self._inside(
             self._begun, entries.due, self._app, handlers, limit=limit, at=now(), undo=self._undo
         )
-        if found:
-            self._mark = found[0].identity, found[0].token
+        self._tokens.update((entry.identity, entry.token) for entry in found)
         return found
 
     async def take(self, identity: bytes, token: int) -> bool:
         """Make a running entry done; see `ports.inbox.Group.take`."""
         taken = await self._inside(self._begun, entries.take, identity, token)
         if taken:
-            self._mark = identity, token
+            self._tokens[identity] = token
             self._took.append(identity)
         return taken
 
     async def unclaim(self, identities: Sequence[bytes]) -> None:
         """Take back `claim` or `due` of some entries; see `ports.inbox.Group.unclaim`."""
         await self._inside(self._own, entries.unclaim, identities, self._undo)
+        for identity in identities:
+            self._tokens.pop(identity, None)
+
+    async def settle(self, settles: Sequence[Settle]) -> None:
+        """Settle what was claimed and has not returned; see `ports.inbox.Group.settle`."""
+        await self._inside(self._own, entries.settle, self._app, settles, now(), self._undo)
+        for one in settles:
+            self._settled[one.identity] = self._tokens.pop(one.identity)
 
     async def execute(self, sql: str, args: Sequence[Any]) -> int:
         """Run a handler's statement; see `ports.inbox.Group.execute`. Its own errors come as the driver's."""
@@ -177,12 +184,13 @@ class SqliteGroup:
 
     async def outcome(self) -> bool:
         """Whether the transaction committed, read on a new connection; see `ports.inbox.Group.outcome`."""
-        if self._mark is None:
+        witness = next(iter((self._tokens or self._settled).items()), None)
+        if witness is None:
             return False
         # The group's own connection is the next group's by now: asking on it would undo what that one does.
         asked = Link(self._link.place, "sqlite-outcome", self._link.patience, reads_only=True)
         try:
-            return await asked.read(entries.is_done, *self._mark)
+            return await asked.read(entries.is_over, *witness)
         finally:
             await asked.close()
 

@@ -6,15 +6,16 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from consumer.entry import Answer, Claim, Landing, State, Taken, Won
+from consumer.entry import Answer, Claim, Landing, Settle, Settled, State, Taken, Won
 from consumer.errors import GroupFault
 from consumer.message import Outgoing
 from consumer.stores.sqlite.arrivals import due_entries
 from consumer.stores.sqlite.claims import judge, see
 from consumer.stores.sqlite.lanes import leave
 from consumer.stores.sqlite.rows import land, reserve, send
+from consumer.stores.sqlite.settles import settle as settle_running
 
-__all__ = ["Undo", "claim", "due", "fill", "is_done", "leave_lanes", "take", "unclaim"]
+__all__ = ["Undo", "claim", "due", "fill", "is_over", "leave_lanes", "settle", "take", "unclaim"]
 
 Undo = dict[bytes, tuple[Any, ...] | None]
 """Entries that this transaction has claimed, as they were before; `None` for those that were not there."""
@@ -32,6 +33,9 @@ _NEXT = f"""update consumer_inbox set state = {State.DONE:d}, before = state, to
 _CHANGED = "state, before, token, attempts, on_lapse, budget, nonce, due_at, message, reason, place"
 _KEEP = f"select id, {_CHANGED} from consumer_inbox where seq = ?"
 _RESTORE = f"update consumer_inbox set ({_CHANGED}) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) where id = ?"
+
+_REOPEN = f"""update consumer_inbox set state = {State.RUNNING:d}, message = ?
+    where id = ? and token = ? and state = {State.DONE:d}"""
 
 _TAKE = f"""update consumer_inbox set state = {State.DONE:d}, worker = null, nonce = null, due_at = null,
     message = null, reason = null
@@ -132,6 +136,24 @@ def unclaim(connection: sqlite3.Connection, identities: Sequence[bytes], undo: U
             connection.execute(_RESTORE, (*kept, identity))
 
 
+def settle(
+    connection: sqlite3.Connection, app: str, settles: Sequence[Settle], at: float, undo: Undo
+) -> None:
+    """Settle entries that `claim` or `due` has made done, as if they ran; `at` is now.
+
+    Raises:
+        GroupFault: one of them is not done in this transaction any more.
+    """
+    for one in settles:
+        kept = undo.pop(one.identity)
+        message = None if kept is None else kept[_CHANGED.split(", ").index("message")]
+        connection.execute(_REOPEN, (message, one.identity, one.token))
+        if settle_running(connection, app, one, at) is Settled.LOST:
+            raise GroupFault(
+                "an entry of this group is gone: somebody ended its transaction, or changed its rows"
+            )
+
+
 def fill(
     connection: sqlite3.Connection,
     app: str,
@@ -159,7 +181,10 @@ def fill(
         land(connection, app, landings, at)
 
 
-def is_done(connection: sqlite3.Connection, identity: bytes, token: int) -> bool:
-    """Whether an entry is done with this token."""
-    query = f"select 1 from consumer_inbox where id = ? and token = ? and state = {State.DONE:d}"
+def is_over(connection: sqlite3.Connection, identity: bytes, token: int) -> bool:
+    """Whether an entry has this token and is what a group leaves behind: done, waiting or dead."""
+    query = (
+        "select 1 from consumer_inbox where id = ? and token = ?"
+        f" and state in ({State.DONE:d}, {State.WAITING:d}, {State.DEAD:d})"
+    )
     return connection.execute(query, (identity, token)).fetchone() is not None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from consumer.entry import Answer, Conflicting, Held, State, Won
+from consumer.entry import Answer, Conflicting, Held, Kind, State, Won
 from consumer.errors import Contended, StoreUnavailable
 from consumer.testing.contract.backend import Backend
 from consumer.testing.contract.case import Chapter
 from consumer.testing.contract.ledger import INSERT, finish, group, ledger, make_ledger
 from consumer.testing.contract.samples import (
+    BODY,
     HANDLER,
     LATER,
     Process,
     claim,
+    end,
     landing,
     only,
     outgoing,
@@ -307,6 +309,68 @@ async def everything_unclaimed_is_nothing_done(backend: Backend) -> None:
         await opened.executemany(INSERT, [])
         await finish(opened)
     assert (await here.entry(claim("dead"))).state is State.DEAD
+
+
+@CHAPTER.case("transactions")
+async def a_settled_entry_is_at_rest_with_the_commit_of_the_rest(backend: Backend) -> None:
+    """New, stored, or taken as due: one attempt counted, its bytes kept, its story told; unseen before the commit."""
+    here, there = await process(backend), await process(backend)
+    await here.bring("stored", State.WAITING)
+    done, new, stored, spent = (
+        claim("done"),
+        claim("new"),
+        claim("stored", stored=True),
+        claim("spent", budget=1),
+    )
+    before = await here.entry(stored)
+    await here.store.arrivals.land([landing("due")])
+    async with group(here) as opened:
+        wins = [won(answer) for answer in await opened.claim([done, new, stored, spent])]
+        due = only(await opened.due([HANDLER], 10))
+        await opened.settle(
+            [
+                end(due, due.token, Kind.RETRY, reason="not yet", delay=LATER),
+                end(new, wins[1].token, Kind.BURY, reason="never", message=BODY),
+                end(stored, wins[2].token, Kind.RETRY, reason="not yet", delay=LATER),
+                end(spent, wins[3].token, Kind.RETRY, reason="not yet", message=BODY),
+            ]
+        )
+        await opened.settle([])
+        async with asyncio.timeout(_PROMPT):
+            assert await there.entry(stored) == before
+        await finish(opened)
+    assert (await here.entry(done)).state is State.DONE
+    for named, token, state, attempts, reason in (
+        (new, wins[1].token, State.DEAD, 1, "never"),
+        (stored, wins[2].token, State.WAITING, before.attempts + 1, "not yet"),
+        (spent, wins[3].token, State.DEAD, 1, "not yet"),
+        (due, due.token, State.WAITING, 1, "not yet"),
+    ):
+        entry = await there.entry(named)
+        assert (entry.state, entry.token, entry.attempts, entry.reason) == (state, token, attempts, reason)
+        assert (entry.message, entry.worker) == (BODY, None), named.key
+        assert entry.story[-1].event == ("retry" if state is State.WAITING else "bury"), named.key
+    assert await there.due() == [], "what was settled is not due before its time"
+
+
+@CHAPTER.case("transactions")
+async def a_rollback_takes_settles_back(backend: Backend) -> None:
+    """As everything else of a group: nothing has happened."""
+    here = await process(backend)
+    await here.bring("stored", State.WAITING)
+    new, stored = claim("new"), claim("stored", stored=True)
+    before = await here.entry(stored)
+    async with group(here) as opened:
+        wins = [won(answer) for answer in await opened.claim([new, stored])]
+        await opened.settle(
+            [
+                end(new, wins[0].token, Kind.BURY, reason="never", message=BODY),
+                end(stored, wins[1].token, Kind.BURY, reason="never"),
+            ]
+        )
+        await opened.rollback()
+    assert await here.seen(new) is None
+    assert await here.entry(stored) == before
 
 
 @CHAPTER.case("transactions")
