@@ -159,6 +159,27 @@ class App:
             yield running
 
     @asynccontextmanager
+    async def lifespan(
+        self,
+        outer: Any = None,  # noqa: ARG002 - Starlette passes its application
+        *,
+        settings: Settings | None = None,
+    ) -> AsyncIterator[dict[str, Running]]:
+        """Open the app as long as another application lives: `FastAPI(lifespan=app.lifespan)`.
+
+        Its routes find what `open` returns in `request.state.running`. `asgi` has a lifespan of its own.
+
+        Args:
+            outer: the application; Starlette's rule of the form, not looked at.
+            settings: default: `Settings.load()`.
+
+        Raises:
+            RegistrationError, SettingsError, StoreUnavailable: as `open`.
+        """
+        async with self.open(settings) as running:
+            yield {"running": running}
+
+    @asynccontextmanager
     async def running(
         self,
         settings: Settings,

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from fastapi import FastAPI
+from fastapi import Request as ApiRequest
 from litestar import Litestar, asgi, get, post
 from litestar.params import JSONBody
 from litestar.types import Receive, Scope, Send
@@ -17,6 +19,7 @@ from msgspec import Struct
 from pydantic import BaseModel
 
 from consumer import App, Key, Transactional, Tx
+from consumer.entry import State
 from consumer.http import Idempotency, Policy, Request, documented, single_tenant
 from consumer.http.service import Service
 from consumer.settings import Settings
@@ -38,9 +41,13 @@ async def served(application: Any) -> AsyncIterator[httpx.AsyncClient]:
             answer = await heard.get()
         assert answer["type"] == f"lifespan.{phase}.complete", answer
 
-    life = asyncio.create_task(application({"type": "lifespan", "state": {}}, said.get, heard.put))
+    async def with_state(scope: Any, receive: Any, send: Any) -> None:
+        await application(scope | {"state": dict(state)}, receive, send)
+
+    state: dict[str, Any] = {}
+    life = asyncio.create_task(application({"type": "lifespan", "state": state}, said.get, heard.put))
     await told("startup")
-    transport = httpx.ASGITransport(app=application, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=with_state, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://bank.test") as client:
         yield client
     await told("shutdown")
@@ -110,6 +117,34 @@ def in_litestar(service: Service) -> Any:
         await service(scope, receive, send)  # type: ignore[arg-type]  # Litestar's scopes are TypedDicts of its own
 
     return Litestar([own, mounted], lifespan=[service.lifespan])
+
+
+async def test_an_application_of_others_opens_the_app_for_its_own_routes(tmp_path):
+    """`FastAPI(lifespan=app.lifespan)`: what a route publishes is durable, what it calls runs once."""
+    app = bank()
+    settings = Settings(store=await migrated(app, f"sqlite:///{tmp_path}/bank.db"), grace=5.0)
+    api = FastAPI(lifespan=lambda outer: app.lifespan(outer, settings=settings))
+    [transfer] = app.handlers.declared
+
+    @api.post("/publish/{name}")
+    async def publish(name: str, request: ApiRequest) -> None:
+        await request.state.running.publish("transfers", Transfer(name, 1, "a"))
+
+    @api.post("/call/{name}")
+    async def call(name: str, request: ApiRequest) -> Any:
+        return msgspec.to_builtins(
+            await request.state.running.call(transfer.function, Transfer(name, 1, "a"))
+        )
+
+    async with served(api) as client:
+        assert (await client.post("/publish/t-1")).status_code == 200
+        answers = [(await client.post("/call/t-2")).json() for _ in range(2)]
+    assert answers == [{"id": "t-2", "amount": 1, "to": "a"}] * 2
+    async with app.open(settings) as running:
+        states = {entry.key: entry.state for entry in await running.runtime.store.operator.entries()}
+        rows = await running.fetch("select id from transfers")
+    assert states == {b"t-1": State.RECEIVED, b"t-2": State.DONE}
+    assert [row[0] for row in rows] == ["t-2"]
 
 
 @pytest.mark.parametrize("mounted_in", [in_fastapi, in_litestar])
