@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,10 +12,13 @@ import redis.asyncio as aioredis
 
 from tests.services import required
 from tests.services.base import HOST, Unavailable, answers, folder_for, free_port
+from tests.services.ports import pair
 from tests.services.process import LocalProcess
 from tests.services.redis import Redis
 
 SLOTS = 16_384
+BUS = 10_000
+"""How far above its port a node of a cluster speaks with the others."""
 
 
 def needed() -> None:
@@ -104,25 +105,12 @@ def _text(info: Any) -> str:
     return info.decode() if isinstance(info, bytes) else str(info)
 
 
-def _cluster_port() -> int:
-    """A free port, whose bus (10,000 above) is free too and not in the kernel's own range."""
-    for _ in range(200):
-        port = random.randint(10_000, 19_000)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
-            for each in (port, port + 10_000):
-                probe = probes.enter_context(socket.socket())
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((HOST, each))
-            return port
-    raise Unavailable("no two free ports for a node of a cluster")
-
-
 class Cluster:
     """Three primaries, each with a third of the slots."""
 
     def __init__(self) -> None:
         options = ("--appendonly", "yes", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-        self.servers = [Server(*options, port=_cluster_port()) for _ in range(3)]
+        self.servers = [Server(*options, port=pair(BUS)) for _ in range(3)]
         self.url = "redis+cluster://" + ",".join(f"{HOST}:{one.port}" for one in self.servers)
 
     async def start(self) -> None:

@@ -1,9 +1,7 @@
 """What all services share: how one is found, how it is stopped and started again, and that it ends with us."""
 
 import atexit
-import contextlib
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -13,7 +11,22 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
-HOST = "127.0.0.1"
+from tests.services.ports import HOST, free_port
+
+__all__ = [
+    "HOST",
+    "Given",
+    "Server",
+    "Service",
+    "Unavailable",
+    "answers",
+    "close",
+    "folder_for",
+    "free_port",
+    "guardian",
+    "required",
+    "wait_until_up",
+]
 
 
 class Unavailable(Exception):
@@ -141,22 +154,7 @@ class Service(ABC):
         return f"<{self.name} at {self.url}, {self.origin}>"
 
 
-# ------------------------------------------------------------------------------------------------ ports and probes
-
-
-def free_port() -> int:
-    """A port nobody listens on, below the range that the kernel gives to outgoing connections.
-
-    Inside that range a client that keeps dialling a stopped server's port can end up connected to itself.
-    """
-    for _ in range(200):
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return port
-    raise Unavailable("no free port between 20000 and 32000")
+# ------------------------------------------------------------------------------------------------------- probes
 
 
 def answers(port: int, hello: bytes, expected: bytes, offset: int = 0) -> bool:

@@ -4,12 +4,15 @@ import asyncio
 import itertools
 import os
 import struct
+import time
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
+from aiokafka.protocol.offset import OffsetRequest
 
 from tests.services import packages
 from tests.services.base import HOST, Service, answers, folder_for, free_port
@@ -18,6 +21,8 @@ from tests.services.process import LocalProcess
 
 VERSION = "4.3.1"
 CLUSTER = "dGVzdC1zZXJ2aWNlcy0wMQ"  # any 16 bytes in base64
+LATEST = -1  # the offset that the next record will have
+PATIENCE = 30.0
 HEAP = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 SETTINGS = {
     "process.roles": "broker,controller",
@@ -54,7 +59,7 @@ class Kafka(Service):
         return name
 
     async def create_topics(self, topics: Mapping[str, int], **config: str) -> None:
-        """Create topics by their numbers of partitions; returns when every partition has a leader."""
+        """Create topics by their numbers of partitions; returns when every partition has a leader that serves it."""
         settings = {name.replace("_", "."): value for name, value in config.items()}
         new = [NewTopic(name, count, 1, topic_configs=settings) for name, count in topics.items()]
         admin = AIOKafkaAdminClient(bootstrap_servers=self.url)
@@ -64,11 +69,11 @@ class Kafka(Service):
             for name, code, *_ in created.topic_errors:
                 if code:
                     raise for_code(code)(name)
-            for _attempt in range(200):
-                if all(map(_led, await admin.describe_topics(list(topics)))):
-                    return
+            deadline = time.monotonic() + PATIENCE
+            while not await _served(admin, list(topics)):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no leader for a partition of {', '.join(topics)}")
                 await asyncio.sleep(0.02)
-            raise TimeoutError(f"no leader for a partition of {', '.join(topics)}")
         finally:
             await admin.close()
 
@@ -124,6 +129,22 @@ def _is_up(port: int):
     )  # FindCoordinator 0, correlation id, no client
     hello = struct.pack("!i", len(request)) + request
     return lambda: answers(port, hello, struct.pack("!ih", 4711, 0), offset=4)
+
+
+async def _served(admin: AIOKafkaAdminClient, topics: list[str]) -> bool:
+    """Whether every partition can be read and written: a broker tells of a new one before it has made its log."""
+    described = await admin.describe_topics(topics)
+    if not all(map(_led, described)):
+        return False
+    led: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
+    for topic in described:
+        for partition in topic["partitions"]:
+            led[partition["leader"]][topic["topic"]].append((partition["partition"], LATEST))
+    for leader, places in led.items():
+        answer: Any = await admin._client.send(leader, OffsetRequest(-1, 0, list(places.items())))
+        if any(code for _, partitions in answer.topics for _, code, *_ in partitions):
+            return False
+    return True
 
 
 def _led(topic: Mapping[str, Any]) -> bool:

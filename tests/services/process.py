@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.services.base import Unavailable, guardian, wait_until_up
+from tests.services.guardian import alive
 
 NOBODY = "nobody"
 
@@ -34,6 +36,7 @@ class LocalProcess:
         self._user = user
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._paused = False
         self._one_at_a_time = threading.RLock()
 
     @property
@@ -53,6 +56,7 @@ class LocalProcess:
                 raise Unavailable(f"{error}; its last words:\n{self.last_words()}") from None
 
     def _launch(self) -> None:
+        self._paused = False
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -83,16 +87,21 @@ class LocalProcess:
             if self.pid is None or self._process is None:
                 return
             self.pause()  # so that it starts no more children while they are counted
-            for pid in [*descendants(self._process.pid), self._process.pid]:
+            doomed = [*descendants(self._process.pid), self._process.pid]
+            for pid in doomed:
                 _signal(pid, signal.SIGKILL)
             self._process.wait(timeout=10)
+            _gone(doomed)
             guardian.tell("gone", self._process.pid)
 
     def pause(self) -> None:
+        self._paused = True
         self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._signal_all(signal.SIGCONT)
+        if self._paused:  # every test asks, and to list processes takes longer than most of them
+            self._signal_all(signal.SIGCONT)
+            self._paused = False
 
     close = stop
 
@@ -132,6 +141,15 @@ def descendants(pid: int) -> list[int]:
         found += below
         queue += below
     return found
+
+
+def _gone(pids: Sequence[int], patience: float = 10) -> None:
+    """Wait until killed processes have ended, children of others too: until then PostgreSQL's memory is in use, and it
+    does not start again.
+    """
+    deadline = time.monotonic() + patience
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _signal(pid: int, which: signal.Signals) -> None:
