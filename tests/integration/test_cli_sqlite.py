@@ -259,7 +259,7 @@ def test_a_second_signal_ends_it_at_once(shop, fate):
         with pytest.raises(subprocess.TimeoutExpired):
             worker.wait(timeout=0.5)  # it drains
         worker.send_signal(signal.SIGINT)
-        assert worker.wait(timeout=5) == 1
+        assert worker.wait(timeout=PATIENCE) == 1
 
 
 def test_after_a_sigkill_the_key_is_in_doubt_and_may_be_started_once_more(shop):

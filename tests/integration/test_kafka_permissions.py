@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
 
 from consumer import App, AtMostOnce, Key
 from consumer.brokers.kafka import Access, KafkaSink, KafkaSource
 from consumer.message import Outgoing
 from consumer.worker import intake
+from tests.integration.kafka_tools import eventually
 from tests.path.kit import Order, Shop, opened
 from tests.services import Unavailable, required
 from tests.services.kafka import Kafka
@@ -47,16 +48,23 @@ class Broker:
         self._number = 0
 
     async def permit(self, kind: int, name: str, *, taken_away: bool = False) -> None:
+        """Change it, and return when the broker acts by it: it hears of it from the controller, which has answered before."""
         request = DeleteAclsRequest if taken_away else CreateAclsRequest
+        rule = (kind, name, LITERAL, f"User:{USER}", "*", ALL, ALLOW)
         client = AIOKafkaClient(bootstrap_servers=self._place)
         await client.bootstrap()
+        node = client.get_random_node()
         try:
-            asked = request(kind, name, LITERAL, f"User:{USER}", "*", ALL, ALLOW)
-            answer = await client.send(client.get_random_node(), asked)
+            answer = await client.send(node, request(*rule))
+            [(code, *_)] = answer.filter_responses if taken_away else answer.creation_responses
+            assert code == 0, answer
+
+            async def in_force() -> bool:
+                return bool((await client.send(node, DescribeAclsRequest(*rule))).resources) != taken_away
+
+            await eventually(in_force, "the broker knows it")
         finally:
             await client.close()
-        [(code, *_)] = answer.filter_responses if taken_away else answer.creation_responses
-        assert code == 0, answer
 
     async def take_away(self, kind: int, name: str) -> None:
         await self.permit(kind, name, taken_away=True)

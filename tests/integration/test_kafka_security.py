@@ -112,7 +112,7 @@ async def test_a_refusal_says_why(
             await start
         assert says in str(error.value)
         assert "\n" not in str(error.value)
-    assert time.monotonic() - began < 16
+    assert time.monotonic() - began < 30
     assert "8472" not in caplog.text
 
 

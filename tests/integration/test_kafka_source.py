@@ -88,7 +88,7 @@ async def test_partitions_share_each_poll(kafka: Kafka):
     """`getmany` alone brings one partition whole before it turns to the next."""
     topic = await kafka.fresh_topic(3)
     for number in range(3):
-        await produce(kafka.bootstrap, topic, VALUES * 10, number)
+        await produce(kafka.bootstrap, topic, VALUES * 90, number)
     one = source(kafka, topic)
     await one.start([topic], _nothing)
     shares: list[list[int]] = []
@@ -96,9 +96,10 @@ async def test_partitions_share_each_poll(kafka: Kafka):
     async def drained() -> bool:
         numbers = [position(delivery).split("/")[1] for delivery in await one.poll(30, 0.2)]
         shares.append([numbers.count(number) for number in "012"])
-        return sum(map(sum, shares)) == 300
+        return sum(map(sum, shares)) == 2700
 
-    await eventually(drained, "300 deliveries")
+    # So many that none is empty before all have been fetched: aiokafka fetches the first one alone.
+    await eventually(drained, "2,700 deliveries")
     await one.stop()
     assert [10, 10, 10] in shares
 
@@ -226,6 +227,7 @@ async def test_the_in_hand_limit_stops_its_own_partition_only(kafka: Kafka):
     one = source(kafka, topic, in_hand_limit=10)
     async with member(one, topic, acks=lambda delivery: position(delivery).startswith(moving)) as busy:
         await eventually(lambda: len(busy.offsets(1)) == 50, "all of the partition that moves")
+        await eventually(lambda: len(busy.offsets(0)) >= 10, "the other one's first ten")
         assert busy.offsets(0) == list(range(10))
         for delivery in list(busy.came):
             if not position(delivery).startswith(moving):
@@ -281,6 +283,7 @@ async def test_work_that_does_not_end_holds_up_a_rebalance_for_a_bounded_time(ka
         for delivery in first.came:
             if position(delivery).endswith("/0"):
                 first.source.ack(delivery)
+        await has_committed(kafka.bootstrap, topic, {0: 1, 1: 1})
         never = asyncio.Event()
 
         async def go_on() -> None:
@@ -371,7 +374,7 @@ async def test_nobody_there_at_start():
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable, match=address):
         await KafkaSource(address, "group").start(["topic"], _nothing)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.slow
@@ -406,7 +409,7 @@ async def test_stop_is_bounded_when_the_broker_is_away(kafka: Kafka):
         before = set(asyncio.all_tasks())
         began = time.monotonic()
         await one.stop()
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 30
         assert not {task for task in asyncio.all_tasks() - before if not task.done()}
 
 

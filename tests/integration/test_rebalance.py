@@ -161,6 +161,7 @@ def payments(*names: str) -> list[bytes | None]:
     return [json.dumps({"id": name}).encode() for name in names]
 
 
+@pytest.mark.timeout(120)
 async def test_a_held_loop_loses_its_partitions_comes_back_and_nothing_is_doubled(
     kafka: Kafka, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,7 +172,7 @@ async def test_a_held_loop_loses_its_partitions_comes_back_and_nothing_is_double
     def block(name: str) -> None:
         if name == "held" and not held.is_set():
             held.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
 
     async with Slow(kafka, topic, url, block) as one, Slow(kafka, topic, url, block) as two:
         both = (one, two)
@@ -192,6 +193,7 @@ async def test_a_held_loop_loses_its_partitions_comes_back_and_nothing_is_double
     assert any("pay (" in text and "holds the event loop" in text for text in named), caplog.text
 
 
+@pytest.mark.timeout(120)
 async def test_a_handler_slower_than_every_interval_does_not_lose_the_group(
     kafka: Kafka, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,8 +89,8 @@ async def test_a_primary_that_became_a_replica(primary: Server):
 
 
 async def test_a_silent_server_is_given_up(primary: Server, monkeypatch):
-    monkeypatch.setattr(calls, "CALL_TIMEOUT", 0.5)
     async with process(primary.url) as here:
+        monkeypatch.setattr(calls, "CALL_TIMEOUT", 0.5)
         primary.process.pause()
         try:
             with pytest.raises(StoreUnavailable, match="not answered"):
@@ -104,7 +104,7 @@ async def test_a_silent_server_is_given_up(primary: Server, monkeypatch):
 
 async def test_a_reply_that_does_not_come_drops_its_connection(primary: Server, monkeypatch):
     """Else the next call would read the reply of this one."""
-    monkeypatch.setattr(connect, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(connect, "READ_TIMEOUT", 1.0)
     async with process(primary.url) as here:
         wish = claim("a")
         primary.process.pause()

@@ -211,7 +211,7 @@ class Sentinel:
         file = folder / "sentinel.conf"
         file.write_text(
             f"port {self.port}\nbind {HOST}\ndir {folder}\nsentinel monitor shop {HOST} {primary.port} 1\n"
-            "sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 3000\n"
+            "sentinel down-after-milliseconds shop 1500\nsentinel failover-timeout shop 3000\n"
         )
         command = [str(Redis.packages()), str(file), "--sentinel"]
         self.process = LocalProcess(

@@ -159,11 +159,11 @@ def test_a_server_ends_with_a_killed_owner(postgres: Postgres):
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     owner.stdout.close()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     while Path(folder).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(folder).exists()
     still = subprocess.run(
         ["ps", "-p", pid, "-o", "stat="], capture_output=True, text=True, check=False
     ).stdout.strip()
-    assert still in {"", "Z", "Zs"}
+    assert still[:1] in {"", "Z"}  # the letters after it say how it ran: N where the tests run under `nice`
