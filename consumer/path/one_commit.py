@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from consumer.declare.handlers import Handler
 from consumer.declare.tx import Writes
-from consumer.entry import Answer, Settle, Taken, Won
+from consumer.entry import Answer, Taken, Won
 from consumer.errors import Contended, GroupFault, HandlerFault, WriteFault
 from consumer.message import Message
 from consumer.path.alone import run_alone, run_claimed
@@ -22,23 +20,12 @@ from consumer.path.endings import ending_of_settle, running_elsewhere, settle_of
 from consumer.path.held import endings_of_held
 from consumer.path.keying import Unkeyed, claim_of, envelope_of
 from consumer.path.parts import Ending, Parts, Work
+from consumer.path.ran import TIME_BOX, Ran
 from consumer.path.revive import revive, revive_taken
 from consumer.path.sealing import flush, seal_and_commit
 from consumer.ports.inbox import Group
 
-__all__ = ["TIME_BOX", "run_due", "run_due_alone", "run_group"]
-
-TIME_BOX = 0.05
-"""Seconds after which no further handler of a group starts: its locks and its transaction stay short."""
-
-
-class _Ran(msgspec.Struct, gc=False):
-    """A message whose handler returned inside the open group, or was marked by it."""
-
-    index: int
-    won: Won
-    verdict: Verdict
-    settle: Settle
+__all__ = ["run_due", "run_due_alone", "run_group"]
 
 
 async def run_group(parts: Parts, works: Sequence[Work]) -> list[Ending | None]:
@@ -139,13 +126,13 @@ def _works_of(
 
 async def _run_won(
     parts: Parts, group: Group, works: Sequence[Work], answers: Sequence[Answer]
-) -> tuple[list[_Ran], list[int]]:
+) -> tuple[list[Ran], list[int]]:
     """Run the handlers of the won keys in order; return who returned, and whose turn did not come.
 
     An entry with earlier attempts has failed before: it is left, and runs alone, where its attempts are counted.
     """
     writes = Writes()
-    ran: list[_Ran] = []
+    ran: list[Ran] = []
     left = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.attempt > 1]
     fresh = [i for i, answer in enumerate(answers) if isinstance(answer, Won) and answer.attempt == 1]
     box = parts.clock.monotonic() + TIME_BOX
@@ -156,7 +143,7 @@ async def _run_won(
             continue
         won = [(i, answer) for i in chunk if isinstance(answer := answers[i], Won)]
         for (i, answer), verdict in zip(won, await _verdicts(parts, group, works, won, writes), strict=True):
-            ran.append(_Ran(i, answer, verdict, settle_of(works[i], answer, verdict, parts.router)))
+            ran.append(Ran(i, answer, verdict, settle_of(works[i], answer, verdict, parts.router)))
     await flush(group, writes)
     return ran, left
 
@@ -187,7 +174,7 @@ async def _verdicts(
     raise WriteFault("a batch's handler raised: which item it was is not known")
 
 
-async def _end(group: Group, ran: Sequence[_Ran], left: Sequence[bytes]) -> None:
+async def _end(group: Group, ran: Sequence[Ran], left: Sequence[bytes]) -> None:
     """Take back the claims of what did not run, and commit the rest: what returned, and what a batch's handler marked."""
     if not ran:
         await group.rollback()
@@ -200,7 +187,7 @@ async def _end(group: Group, ran: Sequence[_Ran], left: Sequence[bytes]) -> None
 
 
 async def _endings(
-    parts: Parts, works: Sequence[Work], answers: Sequence[Answer], ran: Sequence[_Ran]
+    parts: Parts, works: Sequence[Work], answers: Sequence[Answer], ran: Sequence[Ran]
 ) -> list[Ending | None]:
     """Say how each delivery ended, now that the group has committed; what had failed before runs alone now."""
     endings: list[Ending | None] = [None] * len(works)

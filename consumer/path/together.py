@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import msgspec
 
 from consumer.declare.tx import Writes
-from consumer.entry import Answer, Settle, Won
+from consumer.entry import Answer, Won
 from consumer.errors import GroupFault
-from consumer.path.attempt import Verdict, attempt
+from consumer.path.attempt import attempt
 from consumer.path.direct import Called, call, claim_of_call, told_held, told_ran
 from consumer.path.endings import settle_of
 from consumer.path.parts import Parts, Work
+from consumer.path.ran import TIME_BOX, Ran
 from consumer.path.sealing import flush, seal_and_commit
 from consumer.ports.inbox import Group
 
@@ -23,9 +24,6 @@ __all__ = ["Together"]
 
 LARGEST = 50
 """Calls of one commit: enough for the commit to stop mattering, few enough for nobody to wait long."""
-
-TIME_BOX = 0.05
-"""Seconds after which no further handler of a group starts; whose turn did not come is in the next one, which is smaller."""
 
 
 class _Waiting(msgspec.Struct, gc=False):
@@ -35,15 +33,6 @@ class _Waiting(msgspec.Struct, gc=False):
     answer: asyncio.Future[Called]
     context: contextvars.Context
     alone: bool = False
-
-
-class _Ran(msgspec.Struct, gc=False):
-    """A handler that returned inside the open group."""
-
-    index: int
-    won: Won
-    verdict: Verdict
-    settle: Settle
 
 
 class _Alone(Exception):
@@ -206,10 +195,10 @@ class Together:
 
     async def _run_won(
         self, group: Group, works: Sequence[Work], answers: Sequence[Answer]
-    ) -> tuple[list[_Ran], list[int], list[int]]:
+    ) -> tuple[list[Ran], list[int], list[int]]:
         """Run the won ones in order; return who returned, who has failed before, and whose turn did not come."""
         parts, writes = self._parts, Writes()
-        ran: list[_Ran] = []
+        ran: list[Ran] = []
         again: list[int] = []
         left: list[int] = []
         box = parts.clock.monotonic() + TIME_BOX
@@ -225,6 +214,6 @@ class Together:
             verdict = await attempt(parts, work, answer, group=group, writes=writes)
             if not verdict.returned:
                 raise _Alone
-            ran.append(_Ran(i, answer, verdict, settle_of(work, answer, verdict, parts.router)))
+            ran.append(Ran(i, answer, verdict, settle_of(work, answer, verdict, parts.router)))
         await flush(group, writes)
         return ran, again, left
