@@ -2,7 +2,7 @@
 
 `app.resource(session)` once; then every Transactional handler may ask for `db: AsyncSession`. PostgreSQL only: SQLAlchemy has
 no asynchronous dialect for the driver of the SQLite store. Nothing of the library imports this module; see
-docs/decisions/0020-sqlalchemy.md.
+docs/decisions/0015-sqlalchemy.md.
 """
 
 from __future__ import annotations
