@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -19,6 +19,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import RecordMetadata
 
 from tests.services import Kafka
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 TOPICS = ("payments.requested", "payments.settled", "orders.placed", "notifications.send", "receipts.send")
@@ -149,7 +151,11 @@ async def until(
 
 
 async def fresh_shop_topics(kafka: Kafka, partitions: int = 6) -> None:
-    """The application's topics have fixed names: make them anew for a test."""
+    """The application's topics have fixed names: make them anew for a test.
+
+    They take records of 8 MiB from the beginning: a broker applies a limit that is altered later some time after it has
+    said so.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
     try:
@@ -163,7 +169,7 @@ async def fresh_shop_topics(kafka: Kafka, partitions: int = 6) -> None:
             await until(gone, 20, f"{old} deleted")
     finally:
         await admin.close()
-    await kafka.create_topics(dict.fromkeys(TOPICS, partitions))
+    await kafka.create_topics(dict.fromkeys(TOPICS, partitions), max_message_bytes=str(8 * 1024 * 1024))
 
 
 async def produce(
@@ -214,6 +220,16 @@ async def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
         return {(tp.topic, tp.partition): meta.offset for tp, meta in offsets.items() if meta.offset >= 0}
     finally:
         await admin.close()
+
+
+async def unchanging(look: Callable[[], Awaitable[T]]) -> T:
+    """What is seen when two looks half a second apart agree: what was under way to the broker has arrived by then."""
+    seen = await look()
+    while True:
+        await asyncio.sleep(0.5)  # another process' requests under way have no event
+        if (now := await look()) == seen:
+            return seen
+        seen = now
 
 
 async def rows(url: str, sql: str, *args: Any) -> list[Any]:
