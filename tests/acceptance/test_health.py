@@ -21,41 +21,24 @@ from tests.acceptance.conftest import POSTGRES
 from tests.acceptance.shop import ROOT, Shop
 from tests.acceptance.worlds import World
 from tests.services import Postgres
+from tests.services.ports import free_port, pair
 
 PATHS = ("/livez", "/readyz", "/startupz")
 
 HOLDER = """
 from __future__ import annotations
-import time
+import os, time
 from msgspec import Struct
 from consumer import App, AtMostOnce, Key
 app = App("holder")
 class Hold(Struct):
     id: str
-    seconds: float
+    until: str
 @app.on("hold", key=Key.field("id"), mode=AtMostOnce())
 async def hold(message: Hold) -> None:
-    time.sleep(message.seconds)
+    while not os.path.exists(message.until):
+        time.sleep(0.05)
 """
-
-
-def free_port(count: int = 1) -> int:
-    """A port that is free now, and `count - 1` free ones behind it."""
-    while True:
-        found: list[socket.socket] = []
-        try:
-            first = 0
-            for i in range(count):
-                each = socket.socket()
-                found.append(each)
-                each.bind(("127.0.0.1", first + i if i else 0))
-                first = first or each.getsockname()[1]
-            return first
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for each in found:
-                each.close()
 
 
 def asked(port: int, path: str) -> tuple[int, Any]:
@@ -81,7 +64,7 @@ def statuses(port: int) -> list[int]:
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[Shop]:
-    """An app whose handler holds the event loop for as long as its message says."""
+    """An app whose handler holds the event loop until the file is there that its message names."""
     (tmp_path / "holding.py").write_text(HOLDER)
     shop = Shop(tmp_path, store="sqlite:///holder.db", app="holding:app")
     shop.environment |= {"CONSUMER_LOOP_LIMIT": "2", "PYTHONPATH": f"{ROOT}:{tmp_path}"}
@@ -96,12 +79,14 @@ def test_a_held_event_loop_is_told_by_livez_and_its_holder_is_named(holder: Shop
     port = free_port()
     worker = holder.start("--health-port", str(port))
     assert statuses(port) == [200, 200, 200]
-    holder.publish("hold", [{"id": "h-1", "seconds": 6}])
+    let_go = holder.folder / "let-go"
+    holder.publish("hold", [{"id": "h-1", "until": str(let_go)}])
     body = until_says(port, "/livez", 503)
     assert body["status"] == "hangs"
     assert "event loop has been held" in body["reasons"][0]
     assert asked(port, "/readyz")[0] == 503
     holder.await_log("holding:hold (holding.py:10) holds the event loop", worker)
+    let_go.touch()
     until_says(port, "/livez", 200)
     until_says(port, "/readyz", 200)
     _, metrics = asked(port, "/metrics")
@@ -133,7 +118,7 @@ async def test_a_store_that_is_away_turns_readyz_only(empty_world: World, postgr
 
 
 def test_a_worker_that_waits_for_its_store_lives_and_is_not_ready(tmp_path: Path) -> None:
-    port, nobody = free_port(2), free_port()
+    port, nobody = pair(1), free_port()
     shop = Shop(tmp_path, store=f"postgresql://u@127.0.0.1:{nobody}/db")
     worker = shop.begin("--health-port", str(port))
     try:
@@ -156,16 +141,18 @@ def test_a_port_that_is_taken_ends_the_command(holder: Shop) -> None:
 
 
 def test_every_process_of_one_command_answers_for_itself(holder: Shop) -> None:
-    port = free_port(2)
+    port = pair(1)
     worker = holder.start("--processes", "2", "--health-port", str(port))
     assert statuses(port) == statuses(port + 1) == [200, 200, 200]
-    holder.publish("hold", [{"id": "h-2", "seconds": 5}])
+    let_go = holder.folder / "let-go"
+    holder.publish("hold", [{"id": "h-2", "until": str(let_go)}])
     held = None
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     while held is None:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, holder.logs()
         held = next((each for each in (port, port + 1) if asked(each, "/livez")[0] == 503), None)
     assert asked(port + (held == port), "/livez")[0] == 200, "the other one is not held"
+    let_go.touch()
     until_says(held, "/livez", 200)
     assert holder.terminate(worker) == 0
 
