@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.conftest import KAFKA, POSTGRES
 from tests.acceptance.looks import come_to, payment, states
-from tests.acceptance.shop import committed, produce, read_all, until
+from tests.acceptance.shop import committed, produce, read_all, unchanging, until
 from tests.acceptance.worlds import KafkaOnPostgres, World
 from tests.services import Kafka, Postgres
 
@@ -88,8 +88,7 @@ async def test_postgres_goes_away_under_load(empty_world: World, postgres: Postg
     await under_load(world)
     await asyncio.to_thread(postgres.stop)
     world.shop.await_log("does not answer", world.shop.workers[0])
-    await asyncio.sleep(0.5)  # a commit that was on its way to the broker, of what was settled before
-    before = await committed(world.bootstrap, "shop")
+    before = await unchanging(lambda: committed(world.bootstrap, "shop"))
     await asyncio.sleep(AWAY)  # the outage's own length
     assert await committed(world.bootstrap, "shop") == before, "nothing is acknowledged meanwhile"
     assert world.shop.workers[0].poll() is None
@@ -153,7 +152,7 @@ async def test_a_worker_that_was_stopped_beyond_its_time_to_live(empty_world: Wo
     await until(begun, 20, lambda: f"8 handlers hang\n{shop.logs()}")
     stopped.send_signal(signal.SIGSTOP)
     try:
-        other = shop.start("--worker-ttl", "2")
+        other = shop.start()  # one that hardly lapses itself
         await come_to(world, "notifications.send", "n-", *["in_doubt"] * 8)
         await world.send(TOPIC, [payment(f"p-{i}") for i in range(500)])
         await come_to(world, "payments.settled", "p-", *["done"] * 500, seconds=40)
