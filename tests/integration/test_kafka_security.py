@@ -21,6 +21,8 @@ from tests.services import Unavailable, required
 from tests.services.kafka import Kafka
 from tests.services.secured import PASSWORD, USER, Secured, secured_kafka
 
+pytestmark = pytest.mark.usefixtures("nothing_left_open")
+
 _numbers = itertools.count(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +18,8 @@ from consumer.errors import SettingsError, StoreUnavailable
 from consumer.stores import open_store
 from tests.services import Postgres, Unavailable, required
 from tests.services.base import HOST, folder_for, free_port
+
+pytestmark = pytest.mark.usefixtures("nothing_left_open")
 
 PASSWORD = "pass-4711"
 RULES = """
@@ -91,19 +93,6 @@ def encrypted() -> Iterator[Encrypted]:
         yield Encrypted(server, folder, urlsplit(server.url).port or 0)
     finally:
         server.server.close()
-
-
-@pytest.fixture(autouse=True)
-async def nothing_left_open() -> AsyncIterator[None]:
-    """A connection under TLS that its client closes is open until the server has said goodbye, too: wait for that.
-
-    The driver does not, where a log-in fails; a socket that is open when its event loop ends is a warning in some later test.
-    """
-    yield
-    open_ones = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]  # asyncio lists them nowhere else
-    async with asyncio.timeout(20):
-        while not all(one.is_closing() for one in [*open_ones.values()]):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
 
 
 async def opened(url: str) -> None:

@@ -23,6 +23,8 @@ from tests.services import Redis, Unavailable, required
 from tests.services.base import HOST, answers, folder_for, free_port
 from tests.services.process import LocalProcess
 
+pytestmark = pytest.mark.usefixtures("nothing_left_open")
+
 PASSWORD = "pass-4711"
 
 
