@@ -21,10 +21,11 @@ try:
     from consumer.sqlalchemy.engine import lend
     from consumer.sqlalchemy.lent import Lent
 except ModuleNotFoundError as missing:
-    if (missing.name or "").partition(".")[0] not in {"asyncpg", "greenlet", "sqlalchemy"}:
+    package = (missing.name or "").partition(".")[0]
+    if package not in {"asyncpg", "greenlet", "sqlalchemy"}:
         raise
     raise SettingsError(
-        f"consumer.sqlalchemy: the package {missing.name} is not installed;"
+        f"consumer.sqlalchemy: the package {package} is not installed;"
         " pip install 'idempotent-consumer[sqlalchemy]'"
     ) from None
 
