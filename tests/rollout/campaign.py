@@ -168,7 +168,7 @@ async def rollout(flow: Flow, place: Place, kafka: Kafka, say: Callable[[str], N
             await asyncio.gather(_send(flow, place, kafka.bootstrap, numbers), crew.steps())
             say(f"{time.monotonic() - began:7.1f} s  all is sent")
             await _rest(place, kafka.bootstrap, len(set(numbers)), flow.seconds + PATIENCE)
-            await asyncio.sleep(2 * EVERY)  # so that the last look has seen it
+            await _seen(seen, looking)
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
@@ -213,6 +213,15 @@ async def _look(seen: Rollout, crew: _Crew, place: Place, bootstrap: str, began:
         sent = sum(end for (topic, _), end in ends.items() if topic == place.topic)
         seen.samples.append(Sample(time.monotonic() - began, sent, lag, len(crew.alive)))
         await asyncio.sleep(EVERY)
+
+
+async def _seen(seen: Rollout, looking: asyncio.Task[None]) -> None:
+    """Wait for a look that has begun by now: the one that is under way may have begun before."""
+    looks = len(seen.samples) + 2
+    while len(seen.samples) < looks:
+        if looking.done():
+            raise AssertionError("nobody looks any more") from looking.exception()
+        await asyncio.wait({looking}, timeout=EVERY / 5)
 
 
 async def _rest(place: Place, bootstrap: str, unique: int, patience: float) -> None:
