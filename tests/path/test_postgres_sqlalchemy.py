@@ -3,83 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import sys
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
-from sqlalchemy import JSON, String, func, insert, select, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from consumer import App, Backoff, Batch, Context, Key, Transactional, Tx
-from consumer.entry import State
-from consumer.errors import ConsumerError, SettingsError
+from consumer import App, Backoff, Context, Key, Transactional, Tx
+from consumer.errors import ConsumerError
 from consumer.sqlalchemy import session
 from tests.path.kit import Order, opened
 from tests.path.kit import select as rows
 from tests.path.listsource import ListSource
-
-TABLES = [
-    (
-        "create table if not exists booked"
-        " (id bigserial primary key, code text not null unique, about jsonb, more jsonb[], plain json)"
-    )
-]
-MODE = Transactional(retry=Backoff(2, first=0))
-
-Do = Callable[[Order, AsyncSession, Tx, Context], Awaitable[Any]]
-
-
-class Base(DeclarativeBase):
-    """The application's."""
-
-
-class Booked(Base):
-    __tablename__ = "booked"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    code: Mapped[str] = mapped_column(String)
-    about: Mapped[Any] = mapped_column(JSONB, nullable=True)
-    more: Mapped[Any] = mapped_column(ARRAY(JSONB), nullable=True)
-    plain: Mapped[Any] = mapped_column(JSON, nullable=True)
-
-
-def app_of(do: Do, *, mode: Transactional = MODE, timeout: float = 10) -> App:
-    app = App("shop")
-    app.schema(postgres=TABLES)
-    app.resource(session)
-
-    @app.on("orders", key=Key.field("id"), mode=mode, timeout=timeout)
-    async def book(order: Order, db: AsyncSession, tx: Tx, ctx: Context) -> Any:
-        return await do(order, db, tx, ctx)
-
-    return app
-
-
-async def ended(app: App, url: str, *orders: Order) -> tuple[dict[str, str], list[str]]:
-    """Run orders, all at once; return the states of their keys, and the codes that are booked."""
-    async with opened(app, url) as shop:
-        await shop.publish_at_once("orders", orders)
-        await shop.rest()
-        return await shop.states(), await booked(url)
-
-
-async def booked(url: str) -> list[str]:
-    return [code for (code,) in await rows(url, "select code from booked order by code")]
-
-
-async def pid_of(db: AsyncSession) -> int:
-    return (await db.execute(select(func.pg_backend_pid()))).scalar_one()
-
-
-def broken(order: Order) -> None:
-    if order.do == "raise":
-        raise ValueError("broken")
-
+from tests.path.ormkit import MODE, TABLES, Booked, app_of, booked, broken, ended, pid_of
 
 # ------------------------------------------------------------------------------------------------------ one commit
 
@@ -360,130 +296,3 @@ async def test_a_handler_that_was_given_up_cannot_write_into_the_next_group(
     assert ["ended by somebody else" in str(fault) for fault in told] == [True]
     assert pids[0] in pids[1:], "the same connection, else this shows nothing"
     assert await booked(postgres_url) == []
-
-
-# ------------------------------------------------------------------------------------------------------- ways in
-
-
-async def test_a_call_and_its_result(postgres_url: str) -> None:
-    app = App("shop")
-    app.schema(postgres=TABLES)
-    app.resource(session)
-
-    @app.on("orders", key=Key.field("id"), mode=MODE)
-    async def book(order: Order, db: AsyncSession) -> dict[str, Any]:
-        row = Booked(code=order.id, about={"amount": order.amount})
-        db.add(row)
-        await db.flush()
-        broken(order)
-        return {"id": row.id, "about": row.about}
-
-    async with opened(app, postgres_url, consume=False) as shop:
-        told = await asyncio.gather(*(shop.running.call(book, Order(f"k-{n}", amount=n)) for n in range(20)))
-        again = await shop.running.call(book, Order("k-3", amount=3))
-        with pytest.raises(ValueError, match="broken"):
-            await shop.running.call(book, Order("bad", "raise"))
-        assert [entry.key for entry in await shop.entries(State.DONE)] != []
-    assert [one["about"] for one in told] == [{"amount": n} for n in range(20)]
-    assert again == told[3]
-    assert len(await booked(postgres_url)) == 20
-
-
-async def test_a_batch(postgres_url: str) -> None:
-    app = App("shop")
-    app.schema(postgres=TABLES)
-    app.resource(session)
-
-    @app.on("orders", key=Key.field("id"), mode=MODE, batch=10)
-    async def book(orders: Batch[Order], db: AsyncSession) -> None:
-        for item in orders:
-            if item.payload.do == "raise":
-                item.reject("never")
-            else:
-                db.add(Booked(code=item.payload.id))
-
-    states, codes = await ended(app, postgres_url, Order("a"), Order("bad", "raise"), Order("c"))
-    assert states == {"a": "done", "bad": "dead", "c": "done"}
-    assert codes == ["a", "c"]
-
-
-async def test_json_is_decoded_for_the_session_and_stays_text_for_tx(postgres_url: str) -> None:
-    """The driver's codecs are the connection's, which neighbours share."""
-    read: list[Any] = []
-
-    async def do(order: Order, db: AsyncSession, tx: Tx, ctx: Context) -> None:
-        about = {"a": [1, None]}
-        db.add(Booked(code=order.id, about=about, more=[about, "x"], plain=about))
-        await db.flush()
-        db.expunge_all()
-        row = await db.scalar(select(Booked).where(Booked.code == order.id))
-        assert row is not None
-        read.append((row.about, row.more, row.plain, (await db.scalar(select(Booked.about["a"])))))
-        read.append(tuple(await tx.fetch_one("select about, plain from booked") or ()))
-
-    states, _ = await ended(app_of(do), postgres_url, Order("a"))
-    assert states == {"a": "done"}
-    about = {"a": [1, None]}
-    assert read == [(about, [about, "x"], about, [1, None]), ('{"a": [1, null]}', '{"a": [1, null]}')]
-
-
-async def test_a_stream_of_rows(postgres_url: str) -> None:
-    found: list[str] = []
-
-    async def do(order: Order, db: AsyncSession, tx: Tx, ctx: Context) -> None:
-        db.add_all([Booked(code=f"c-{number:03}") for number in range(300)])
-        await db.flush()
-        async for code in await db.stream_scalars(select(Booked.code).order_by(Booked.code)):
-            found.append(code)  # noqa: PERF401
-
-    states, codes = await ended(app_of(do), postgres_url, Order("a"))
-    assert states == {"a": "done"}
-    assert found == codes
-    assert len(found) == 300
-
-
-async def test_a_table_that_changes_costs_an_attempt_at_most(postgres_url: str) -> None:
-    """Prepared statements on it are stale, and forgotten together."""
-
-    async def do(order: Order, db: AsyncSession, tx: Tx, ctx: Context) -> None:
-        await db.execute(text("select * from booked"))
-        await db.execute(text("select * from booked limit 1"))
-
-    async with opened(app_of(do), postgres_url) as shop:
-        await shop.publish("orders", [Order("before")])
-        await shop.rest()
-        await rows(postgres_url, "alter table booked alter column code type varchar(50)")
-        await shop.publish("orders", [Order("after")])
-        await shop.rest()
-        assert await shop.states() == {"before": "done", "after": "done"}
-
-
-# ------------------------------------------------------------------------------------------------- other stores
-
-
-async def test_on_sqlite_it_says_so(tmp_path: Any) -> None:
-    async def do(order: Order, db: AsyncSession, tx: Tx, ctx: Context) -> None:
-        raise AssertionError("not reached")
-
-    async with opened(app_of(do), f"sqlite:///{tmp_path / 'shop.db'}") as shop:
-        await shop.publish("orders", [Order("a")])
-        await shop.rest()
-        reason = (await shop.entry("a")).reason or ""
-    assert "the store is not PostgreSQL" in reason
-    assert "use store=postgresql://" in reason
-
-
-@pytest.mark.parametrize("package", ["asyncpg", "greenlet", "sqlalchemy"])
-def test_what_is_not_installed_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in [
-        name for name in sys.modules if name.startswith(("consumer.sqlalchemy", "consumer.stores.postgres"))
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SettingsError) as told:
-        importlib.import_module("consumer.sqlalchemy")
-    assert str(told.value) == (
-        f"consumer.sqlalchemy: the package {package} is not installed; pip install 'idempotent-consumer[sqlalchemy]'"
-    )
