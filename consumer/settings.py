@@ -68,6 +68,7 @@ _BOUNDS: Mapping[str, tuple[int, int]] = {
     "processes": (1, 1_000),
     "slots": (1, 100_000),
     "in_hand": (1, 1_000_000),
+    "in_hand_bytes": (1, 2**40),
     "worker_ttl": (1, _DAY),
     "grace": (0, _DAY),
     "loop_limit": (1, _DAY),
@@ -111,6 +112,10 @@ class Settings:
         15.0, "seconds without a sign of life after which a worker's claims are adopted"
     )
     in_hand: int = _setting(1_000, "unacknowledged deliveries a partition may have before it is paused")
+    in_hand_bytes: int = _setting(
+        268_435_456,
+        "bytes of unfinished Kafka messages in memory, about; shared evenly by the partitions assigned",
+    )
     first_position: str = _setting(
         "earliest",
         "where a new consumer group begins: earliest, latest, or a time (ISO 8601, or seconds since 1970)",

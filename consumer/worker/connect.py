@@ -113,6 +113,7 @@ def connect(app: str, settings: Settings, handlers: Sequence[Handler]) -> Connec
         bootstrap,
         settings.consumer_group or app,
         in_hand_limit=settings.in_hand,
+        in_hand_bytes=settings.in_hand_bytes,
         first_position=first_position(settings.first_position),
         instance=settings.instance,
         access=access,

@@ -238,7 +238,7 @@ async def test_what_is_refused_keeps_nothing_else_from_being_read():
     partitions = {one.tp: one for one in (partition(0, 0), partition(1, 0))}
     assignment = SimpleNamespace(partitions=partitions, ready=asyncio.Event())
     assignment.ready.set()
-    options = {"first": "earliest", "in_hand_limit": 100, "moved": lambda: None}
+    options = {"first": "earliest", "in_hand_limit": 100, "in_hand_bytes": 1_000_000, "moved": lambda: None}
     reader = Reader("b:1", Half(), assignment, **options)  # type: ignore[arg-type]
     refused, read = 0, []
     for _ in range(10):

@@ -9,7 +9,10 @@ from aiokafka.structs import TopicPartition
 from consumer.message import Delivery
 from consumer.rules.watermark import Watermark
 
-__all__ = ["Partition", "Receipt"]
+__all__ = ["COUNTED", "Partition", "Receipt"]
+
+COUNTED = 1024
+"""Bytes from which on a delivery is counted in `Partition.held`: smaller ones are bounded by their number."""
 
 
 class Partition:
@@ -19,6 +22,7 @@ class Partition:
         tp: topic and number.
         epoch: counts assignments; for logs.
         watermark: the deliveries in hand.
+        held: bytes of the deliveries in hand that are not acknowledged; small ones are not counted.
         committed: the offset that this object has committed, -1 before the first time.
         live: it was not given up since. An acknowledgement after that changes nothing.
         newest: the offset delivered last, -1 before the first.
@@ -31,10 +35,12 @@ class Partition:
     """
 
     __slots__ = (
+        "_sizes",
         "_stamps",
         "behind_since",
         "committed",
         "epoch",
+        "held",
         "live",
         "newest",
         "rescued",
@@ -49,6 +55,8 @@ class Partition:
         self.tp = tp
         self.epoch = epoch
         self.watermark = Watermark()
+        self.held = 0
+        self._sizes: dict[int, int] = {}
         self.committed = -1
         self.live = True
         self.newest = -1
@@ -58,6 +66,23 @@ class Partition:
         self.retry_at = 0.0
         self.behind_since: float | None = None
         self._stamps: deque[tuple[int, float]] = deque()
+
+    def delivered(self, offset: int, size: int) -> None:
+        """Take a delivery of `size` bytes in hand.
+
+        Raises:
+            ValueError: it is in hand already.
+        """
+        self.watermark.delivered(offset)
+        if size >= COUNTED:
+            self._sizes[offset] = size
+            self.held += size
+
+    def acked(self, offset: int) -> bool:
+        """A delivery need not come again: its bytes are not ours any more. Return whether the position has moved."""
+        if self._sizes:
+            self.held -= self._sizes.pop(offset, 0)
+        return self.watermark.acked(offset)
 
     def stamp(self, offset: int, timestamp: float) -> None:
         """Note the broker's time (seconds since 1970) of the first record of a batch that was taken in hand."""

@@ -23,7 +23,7 @@ from consumer.brokers.kafka.assignment import Assignment
 from consumer.brokers.kafka.connect import Consumer, is_refusal, translated
 from consumer.brokers.kafka.partition import Partition
 from consumer.brokers.kafka.position import FirstPosition, begin, recover
-from consumer.brokers.kafka.record import to_delivery
+from consumer.brokers.kafka.record import size_of, to_delivery
 from consumer.brokers.kafka.rescue import blames_a_name, rescue
 from consumer.errors import BrokerUnavailable, SettingsError
 from consumer.message import Delivery
@@ -54,6 +54,8 @@ class Reader:
         assignment: the partitions that are ours.
         first: where a partition without a committed offset begins.
         in_hand_limit: deliveries of one partition in hand at most.
+        in_hand_bytes: bytes in hand of all partitions together, about: each has an equal share, and is not read on while it
+            is used up. The last fetch may go beyond it.
         moved: called when a partition has got a position that should be committed.
     """
 
@@ -65,6 +67,7 @@ class Reader:
         *,
         first: FirstPosition,
         in_hand_limit: int,
+        in_hand_bytes: int,
         moved: Callable[[], None],
     ) -> None:
         self._bootstrap = bootstrap
@@ -72,6 +75,7 @@ class Reader:
         self._assignment = assignment
         self._first = first
         self._in_hand_limit = in_hand_limit
+        self._in_hand_bytes = in_hand_bytes
         self._moved = moved
         self._turn = 0
         self._read: deque[Delivery] = deque()
@@ -107,7 +111,13 @@ class Reader:
     # --- what may be read ---------------------------------------------------------------------------------------------
 
     def _free(self, partition: Partition) -> int:
-        return self._in_hand_limit - partition.watermark.in_hand if partition.live else 0
+        if not partition.live or self.heavy(partition):
+            return 0
+        return self._in_hand_limit - partition.watermark.in_hand
+
+    def heavy(self, partition: Partition) -> bool:
+        """Whether the bytes in hand of this partition have used up its share."""
+        return partition.held * len(self._assignment.partitions) >= self._in_hand_bytes
 
     def _eligible(self) -> list[Partition]:
         """The partitions with room, beginning with another one each time."""
@@ -151,10 +161,10 @@ class Reader:
             return 0
         if partition.trouble:  # what stood in the way is behind us
             partition.trouble, partition.singly = "", False
-        take, keep = partition.watermark.delivered, self._read.append
+        take, keep = partition.delivered, self._read.append
         for record in records:
             with contextlib.suppress(ValueError):  # in hand already
-                take(record.offset)
+                take(record.offset, size_of(record))
                 keep(to_delivery(record, partition))
         partition.newest = records[-1].offset
         partition.stamp(records[0].offset, records[0].timestamp / 1000)
@@ -301,7 +311,7 @@ class Reader:
             if not place:
                 partition.stamp(offset, delivery.message.timestamp or 0.0)
             with contextlib.suppress(ValueError):  # in hand already
-                partition.watermark.delivered(offset)
+                partition.delivered(offset, len(delivery.message.value or b""))
                 self._read.append(delivery)
             partition.newest = offset
         return count

@@ -7,7 +7,7 @@ from typing import Any
 from consumer.brokers.kafka.partition import Partition
 from consumer.message import Delivery, Headers, Message
 
-__all__ = ["ORDERING_KEY", "to_delivery"]
+__all__ = ["ORDERING_KEY", "size_of", "to_delivery"]
 
 ORDERING_KEY = "ordering-key"
 """The header that carries the ordering key, both ways."""
@@ -40,6 +40,14 @@ def to_delivery(record: Any, partition: Partition) -> Delivery:
     )
     taken_at = message.timestamp if record.timestamp_type == _LOG_APPEND_TIME else None
     return Delivery(message, (partition, record.offset), taken_at)
+
+
+def size_of(record: Any) -> int:
+    """Return the bytes of a record's key, value and headers."""
+    size: int = len(record.value or b"") + len(record.key or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+    return size
 
 
 def _ordering_key(headers: Headers) -> str | None:

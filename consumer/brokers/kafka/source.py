@@ -61,6 +61,7 @@ class KafkaSource:
         group: the consumer group.
         in_hand_limit: deliveries of one partition between the committed one and the newest; at the limit that partition
             alone is not read on, while polling goes on.
+        in_hand_bytes: bytes of unfinished deliveries that this member may hold, about; shared evenly by its partitions.
         first_position: where a partition without a committed offset begins: `earliest`, `latest`, or seconds since
             1970: the first message that is not older by its timestamp. `latest` also holds for partitions that
             are added later: what they got before this member saw them is never read.
@@ -80,6 +81,7 @@ class KafkaSource:
         group: str,
         *,
         in_hand_limit: int = 1000,
+        in_hand_bytes: int = 256 * 1024 * 1024,
         first_position: FirstPosition = "earliest",
         rebalance_timeout: float = 30.0,
         session_timeout: float = 10.0,
@@ -101,6 +103,7 @@ class KafkaSource:
         self._memory = memory or {}
         self._first_position = first_position
         self._in_hand_limit = in_hand_limit
+        self._in_hand_bytes = in_hand_bytes
         self._rebalance_timeout = rebalance_timeout
         self._session_timeout = session_timeout
         self._topics: tuple[str, ...] = ()
@@ -150,7 +153,7 @@ class KafkaSource:
         """Return up to `limit` deliveries, waiting up to `timeout` seconds for the first. Must be called all the time.
 
         Partitions take turns and share the limit. Returns nothing, sooner or later, while a rebalance is under way, the
-        broker is away, or every partition has `in_hand_limit` deliveries in hand; nothing, after `timeout`, before
+        broker is away, or every partition has as many deliveries, or bytes, in hand as it may; nothing, after `timeout`, before
         `start` and after `stop`. Safe to cancel: what was read and not
         returned comes with the next call.
 
@@ -176,10 +179,14 @@ class KafkaSource:
     def ack(self, delivery: Delivery) -> None:
         """Every handler's entry permits it: this delivery need not come again. Void when it is not held any more."""
         partition, offset = delivery.receipt
-        if partition.live and partition.watermark.acked(offset):
+        if not partition.live:
+            return
+        heavy = self._reader is not None and self._reader.heavy(partition)
+        moved = partition.acked(offset)
+        if moved:
             self._committer.moved()
-            if self._reader is not None:
-                self._reader.room()
+        if self._reader is not None and (moved or heavy):
+            self._reader.room()
 
     async def stop(self) -> None:
         """Commit what was acknowledged and leave; with the broker away it takes up to about 12 seconds. Never raises."""
@@ -266,6 +273,7 @@ class KafkaSource:
             self._assignment,
             first=self._first_position,
             in_hand_limit=self._in_hand_limit,
+            in_hand_bytes=self._in_hand_bytes,
             moved=self._committer.moved,
         )
 
