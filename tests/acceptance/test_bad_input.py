@@ -7,8 +7,6 @@ import json
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.acceptance.conftest import KAFKA, POSTGRES, SQLITE
 from tests.acceptance.looks import come_to, ledger, payment
@@ -88,21 +86,10 @@ GOOD_KEYS = [
 ]
 
 
-async def raise_limit(bootstrap: str, topic: str, size: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        made: Any = ConfigResource
-        await admin.alter_configs([made(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})])
-    finally:
-        await admin.close()
-
-
 @pytest.mark.parametrize("empty_world", [KAFKA], indirect=True)
 async def test_on_kafka_each_is_a_dead_letter_under_its_position(empty_world: World) -> None:
     world, shop = empty_world, empty_world.shop
     assert isinstance(world, KafkaOnPostgres)
-    await raise_limit(world.bootstrap, TOPIC, 8 * MIB)
     shop.start()
     records: list[tuple[bytes | None, bytes | None]] = [
         (b"\xff\x00key", json.dumps(payment("first")).encode())
