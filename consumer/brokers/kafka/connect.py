@@ -56,6 +56,9 @@ _new_consumer: Any = AIOKafkaConsumer
 _new_producer: Any = AIOKafkaProducer
 _new_admin: Any = AIOKafkaAdminClient
 
+METADATA_AGE_MS = 30_000
+"""Milliseconds after which a consumer looks at its topics anew: when a raised number of partitions is seen, at the latest."""
+
 _NEVER_MS = 2**31 - 1
 _LONGEST_REQUEST = 64 * 1024 * 1024
 _BATCH = 128 * 1024
@@ -109,6 +112,7 @@ def new_consumer(
         # A member that has not fetched for this long leaves, and does not rejoin before it fetches again; but it must
         # not fetch during a rebalance. `KafkaSource.healthy` watches the polling instead.
         max_poll_interval_ms=_NEVER_MS,
+        metadata_max_age_ms=METADATA_AGE_MS,
         **access.options(),
     )
 
