@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from consumer import App, Backoff, Context, Key, Transactional, Tx
-from consumer.errors import ConsumerError
+from consumer.entry import State
+from consumer.errors import ConsumerError, Contended
 from consumer.sqlalchemy import session
 from tests.path.kit import Order, opened
 from tests.path.kit import select as rows
@@ -175,6 +177,67 @@ async def test_a_transaction_that_it_ends_by_hand_is_noticed_before_the_next_sta
 
     states, codes = await ended(app_of(do), postgres_url, Order("a"))
     assert (states, codes) == ({"a": "dead"}, [])
+
+
+async def test_a_time_out_in_the_middle_of_a_statement(postgres_url: str) -> None:
+    """The statement is stopped on the server, nothing is kept, and the connection serves the next one."""
+
+    async def do(order: Order, db: AsyncSession, tx: Tx, ctx: Context) -> None:
+        db.add(Booked(code=order.id))
+        await db.commit()
+        if order.do == "hang":
+            await db.execute(text("select pg_sleep(60)"))
+
+    app = app_of(do, timeout=0.5)
+    async with opened(app, postgres_url) as shop:
+        await shop.publish_at_once("orders", [Order("a"), Order("slow", "hang"), Order("c")])
+        await shop.rest()
+        slow = await shop.entry("slow")
+        assert await shop.states() == {"a": "done", "slow": "dead", "c": "done"}
+    assert "no result within 0.5 s" in (slow.reason or "")
+    assert await booked(postgres_url) == ["a", "c"]
+
+
+async def test_a_lock_that_does_not_come_is_the_groups_fault_as_with_tx(postgres_url: str) -> None:
+    """Nobody's attempt is counted: it is asked again. Mutant: an error like any other."""
+    told: list[BaseException] = []
+
+    async def do(order: Order, db: AsyncSession, tx: Tx, ctx: Context) -> None:
+        await db.execute(text("set local lock_timeout = '30ms'"))
+        try:
+            await db.execute(text("select 1 from booked where code = 'held' for update"))
+        except Exception as fault:
+            told.append(fault)
+            raise
+
+    app = app_of(do)
+    app.schema(postgres=["insert into booked (code) values ('held') on conflict do nothing"])
+    async with opened(app, postgres_url) as shop:
+        other = await asyncpg.connect(postgres_url)
+        held = other.transaction()
+        await held.start()
+        await other.execute("select 1 from booked for update")
+        await shop.publish("orders", [Order("a")])
+        await shop.until(lambda: bool(told))
+        await held.rollback()
+        await other.close()
+        await shop.rest()
+        entry = await shop.entry("a")
+    assert isinstance(told[0], Contended)
+    assert (entry.state, entry.attempts) == (State.DONE, 1)
+
+
+@pytest.mark.parametrize(("inside", "ends"), [("commit", "done"), ("flush", "dead")])
+async def test_a_savepoint_of_tx_around_it(postgres_url: str, inside: str, ends: str) -> None:
+    """Savepoints are a stack: the session's own has to end within; else it is gone when the session asks for it."""
+
+    async def do(order: Order, db: AsyncSession, tx: Tx, ctx: Context) -> None:
+        async with tx.savepoint():
+            db.add(Booked(code=order.id))
+            await getattr(db, inside)()
+
+    states, codes = await ended(app_of(do), postgres_url, Order("a"))
+    assert (states, codes) == ({"a": ends}, ["a"] if ends == "done" else [])
 
 
 # -------------------------------------------------------------------------------------------- what tx has collected
