@@ -27,7 +27,7 @@ async def states(world: World, handler: str, like: str) -> list[str]:
     ]
 
 
-async def come_to(world: World, handler: str, like: str, *expected: str, seconds: float = 25) -> None:
+async def come_to(world: World, handler: str, like: str, *expected: str, seconds: float = 40) -> None:
     """Wait until a handler's entries that hold `like` are in exactly these states."""
     found: list[str] = []
 

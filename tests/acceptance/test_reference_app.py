@@ -107,7 +107,7 @@ async def test_a_refusal_is_a_dead_letter_and_can_be_redriven(world: World) -> N
     async def again() -> bool:
         return [line["event"] for line in world.shop.shown("refused")["story"]].count("bury") == 2
 
-    await until(again, 10, "it was redriven, run and refused once more")
+    await until(again, 25, "it was redriven, run and refused once more")
     story = world.shop.shown("refused")["story"]
     assert "the account is open again" in [line["reason"] for line in story]
     assert await ledger(world, "refused") == []
@@ -169,7 +169,7 @@ async def test_receipts_fail_as_often_as_they_are_told(world: World) -> None:
     async def again() -> bool:
         return [line["event"] for line in world.shop.shown("r-5")["story"]].count("bury") == 2
 
-    await until(again, 20, "five more attempts")
+    await until(again, 30, "five more attempts")
     shown = world.shop.shown("r-5")
     assert (shown["state"], shown["attempts"]) == ("dead", 5), "counted anew"
     attempts = [line["attempt"] for line in shown["story"] if line["event"] == "retry"]
