@@ -175,7 +175,7 @@ async def test_fifty_at_once_are_one_entry(site):
 
 async def test_past_and_future_are_401_and_nothing_is_stored(site):
     for path, body, sign in WAYS.values():
-        for off in (-301, 302, -(10**6), 10**9):
+        for off in (-301, 310, -(10**6), 10**9):  # the future comes nearer meanwhile
             reply = await hook(site, path, body, sign(body, at=time.time() + off))
             assert (reply.status_code, reply.content) == (401, b""), (path, off)
     assert await site.entries() == []

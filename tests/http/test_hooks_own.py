@@ -155,7 +155,7 @@ async def test_slacks_kit_signs_and_its_handshake_is_answered(own):
     for _ in range(2):
         assert (await slack(own, event)).status_code == 200
     assert {entry.key for entry in await own.entries()} == {b"Ev1"}
-    for off in (-301, 302):
+    for off in (-301, 310):  # the future comes nearer meanwhile
         assert (await slack(own, event, time.time() + off)).status_code == 401
 
 

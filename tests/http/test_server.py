@@ -262,7 +262,7 @@ async def test_the_end_finishes_what_is_under_way_and_waits_for_nobody_else() ->
         assert (reply.status, reply.body) == (200, b"abc")
         assert await busy.closed() == b""
         await server
-        assert loop.time() - began < 5
+        assert loop.time() - began < 15, "it has not waited for the grace"
 
 
 async def test_what_does_not_end_within_the_grace_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
