@@ -82,7 +82,7 @@ def server(*options: str):
         made.close()
 
 
-async def until(true: Callable[[], Any], limit: float = 20.0) -> None:
+async def until(true: Callable[[], Any], limit: float = 30.0) -> None:
     """Wait until an async question is answered yes."""
     async with asyncio.timeout(limit):
         while not await true():  # noqa: ASYNC110 - another process' state has no event

@@ -20,6 +20,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from consumer.brokers.kafka import KafkaSource
 from consumer.brokers.kafka.committed import committed_offset
 from consumer.brokers.kafka.committer import Committer
+from consumer.brokers.kafka.connect import close_consumer
 from consumer.brokers.kafka.partition import Partition
 from consumer.errors import SettingsError
 from consumer.ports.transport import Lag
@@ -374,6 +375,26 @@ async def test_a_commit_for_a_deleted_topic_is_broken_off_and_not_waited_for():
     assert settling.done()
     assert ended.is_set()
     running.cancel()
+
+
+class Torn:
+    """A consumer whose end is torn by a fetch that it has cancelled, as when the broker has just gone away."""
+
+    def __init__(self) -> None:
+        self._client = self
+        self.closed = False
+
+    async def stop(self) -> None:
+        raise asyncio.CancelledError
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_consumer_whose_end_is_torn_leaves_no_connection_behind():
+    consumer = Torn()
+    assert not await close_consumer(consumer, 5)
+    assert consumer.closed
 
 
 async def _nothing() -> None: ...

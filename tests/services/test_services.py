@@ -99,6 +99,7 @@ async def test_topics_have_the_partitions_and_settings_asked_for(kafka: Kafka):
         assert await producer.partitions_for(topic) == {0, 1, 2}
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_kafka_comes_back_with_its_data(kafka: Kafka, end):
     topic = await kafka.fresh_topic()

@@ -282,11 +282,15 @@ def _helpers(consumer: Consumer) -> list[asyncio.Task[Any] | None]:
 
 
 async def _bounded(work: Any, seconds: float) -> bool:
-    """Run `work` for at most `seconds`; return whether it ended, however."""
+    """Run `work` for at most `seconds`; return whether it came to its end by itself.
+
+    It did not if a cancellation ended it: aiokafka's `stop` lets out that of a fetch which it has broken off, and then
+    has not closed its connections.
+    """
     task = asyncio.ensure_future(work)
     await asyncio.wait({task}, timeout=seconds)
     if task.done():
-        return task.cancelled() or task.exception() is None
+        return not task.cancelled() and task.exception() is None
     await _end([task])
     return False
 
