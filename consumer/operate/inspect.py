@@ -78,9 +78,15 @@ def choose(entries: Sequence[Entry]) -> Choice:
     return Choice(candidates[0] if len(candidates) == 1 else None, candidates)
 
 
-async def find_outgoing(operator: Operator, name: str) -> Pending | None:
-    """Return the message of the outbox that a sequence number or a message id (32 hexadecimal digits) names."""
-    for pending in await operator.outgoing():
+async def find_outgoing(operator: Operator, name: str, app: str | None) -> Pending | None:
+    """Return the message of the outbox that a sequence number or a message id (32 hexadecimal digits) names.
+
+    Args:
+        operator: of the store.
+        name: as people write it.
+        app: whose; `None`: anybody's.
+    """
+    for pending in await operator.outgoing(app=app):
         if name == str(pending.seq) or name.replace("-", "").lower() == pending.outgoing.id.hex():
             return pending
     return None

@@ -73,6 +73,7 @@ def outgoing_row(pending: Pending) -> dict[str, Any]:
     outgoing = pending.outgoing
     return {
         "seq": pending.seq,
+        "app": pending.app,
         "id": outgoing.id.hex(),
         "topic": outgoing.topic,
         "ordering_key": outgoing.ordering_key,

@@ -134,7 +134,9 @@ class Operator(Protocol):
         """Remember the handlers (name to mode) that this app runs now; return those known before that call."""
         ...
 
-    async def outgoing(self, *, parked: bool | None = None, limit: int | None = None) -> list[Pending]:
+    async def outgoing(
+        self, *, app: str | None = None, parked: bool | None = None, limit: int | None = None
+    ) -> list[Pending]:
         """Messages in the outbox, oldest first: all, only the parked ones, or only the others."""
         ...
 

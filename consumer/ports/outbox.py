@@ -20,12 +20,14 @@ class Pending(msgspec.Struct, frozen=True, gc=False):
         outgoing: what to publish; `delay` is 0 by now.
         parked: why it is parked, else `None`.
         created_at: seconds since 1970 by the store's clock.
+        app: whose handler published it.
     """
 
     seq: int
     outgoing: Outgoing
     parked: str | None = None
     created_at: float = 0.0
+    app: str = ""
 
 
 class Outbox(Protocol):

@@ -428,6 +428,10 @@ async def test_what_the_broker_refused_is_seen_and_sent_again(shop):
         parked,
         waiting,
     ]
+    assert parked["app"] == "shop"
+    assert json.loads(shop("outbox", "list", "--app", "shop", "-o", "json").stdout) == [parked, waiting]
+    for verb in (["list"], ["show", parked["id"]], ["redrive", parked["id"]]):
+        assert "shop" in shop("outbox", *verb, "--app", "bank", code=3).stderr, "it says which apps there are"
     for name in (str(parked["seq"]), parked["id"]):
         shown = json.loads(shop("outbox", "show", name, "-o", "json").stdout)
         assert (shown["value"], shown["value_encoding"]) == ("/w==", "base64")

@@ -228,7 +228,7 @@ def send(data: MemoryData, app: str, outgoing: Sequence[Outgoing]) -> None:
     now = data.now()
     for message in outgoing:
         seq = next(data.places)
-        pending = Pending(seq, msgspec.structs.replace(message, delay=0.0), created_at=now)
+        pending = Pending(seq, msgspec.structs.replace(message, delay=0.0), created_at=now, app=app)
         data.outbox[seq] = OutgoingRow(app, now + message.delay, pending)
 
 

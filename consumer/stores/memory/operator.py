@@ -145,10 +145,16 @@ class MemoryOperator:
         self._data.handlers[app] = dict(handlers)
         return known
 
-    async def outgoing(self, *, parked: bool | None = None, limit: int | None = None) -> list[Pending]:
+    async def outgoing(
+        self, *, app: str | None = None, parked: bool | None = None, limit: int | None = None
+    ) -> list[Pending]:
         """Messages in the outbox; see `ports.operator.Operator.outgoing`."""
         rows = [row.pending for row in self._data.outbox.values()]
-        return [row for row in rows if parked is None or (row.parked is not None) == parked][:limit]
+        return [
+            row
+            for row in rows
+            if app in {None, row.app} and (parked is None or (row.parked is not None) == parked)
+        ][:limit]
 
     async def backlog(self) -> Backlog:
         """Count the outbox; see `ports.operator.Operator.backlog`."""

@@ -78,7 +78,8 @@ from consumer_inbox where $1::text is null or app = $1 group by app, handler, st
 
 _OUTGOING = f"""
 select {PENDING_COLUMNS} from consumer_outbox o
-where $1::boolean is null or (o.parked is not null) = $1 order by o.seq limit $2
+where ($1::boolean is null or (o.parked is not null) = $1) and ($3::text is null or o.app = $3)
+order by o.seq limit $2
 """
 
 _BACKLOG = """
@@ -200,9 +201,11 @@ class PostgresOperator:
 
         return await self._pool.call(work)
 
-    async def outgoing(self, *, parked: bool | None = None, limit: int | None = None) -> list[Pending]:
+    async def outgoing(
+        self, *, app: str | None = None, parked: bool | None = None, limit: int | None = None
+    ) -> list[Pending]:
         """Messages in the outbox; see `ports.operator.Operator.outgoing`."""
-        rows = await self._pool.call(lambda connection: connection.fetch(_OUTGOING, parked, limit))
+        rows = await self._pool.call(lambda connection: connection.fetch(_OUTGOING, parked, limit, app))
         return [pending(row) for row in rows]
 
     async def backlog(self) -> Backlog:

@@ -36,7 +36,7 @@ ENTRY_COLUMNS = """e.id, e.app, e.tenant, e.handler, e.key, e.state, e.attempts,
     extract(epoch from e.created_at)::float8 as created_at, extract(epoch from e.due_at)::float8 as due_at,
     e.worker, e.reason, e.message, e.keyed, e.lane"""
 
-PENDING_COLUMNS = """o.seq, o.id, o.topic, o.ordering_key, o.headers, o.value, o.parked,
+PENDING_COLUMNS = """o.app, o.seq, o.id, o.topic, o.ordering_key, o.headers, o.value, o.parked,
     extract(epoch from o.created_at)::float8 as created_at"""
 
 
@@ -136,7 +136,7 @@ def pending(row: asyncpg.Record) -> Pending:
         headers=_decode_headers(row["headers"]),
         ordering_key=None if key is None else key.decode("utf-8", "surrogatepass"),
     )
-    return Pending(row["seq"], outgoing, row["parked"], row["created_at"])
+    return Pending(row["seq"], outgoing, row["parked"], row["created_at"], row["app"])
 
 
 def headers_of(outgoing: Outgoing) -> bytes:

@@ -153,7 +153,9 @@ class RedisOperator:
         known = await self._calls.run(_DECLARE, HOME, app, flat)
         return {name.decode(): mode.decode() for name, mode in zip(known[::2], known[1::2], strict=True)}
 
-    async def outgoing(self, *, parked: bool | None = None, limit: int | None = None) -> list[Pending]:
+    async def outgoing(
+        self, *, app: str | None = None, parked: bool | None = None, limit: int | None = None
+    ) -> list[Pending]:
         """Messages in the outbox; see `ports.operator.Operator.outgoing`."""
         found: list[Pending] = []
         for bucket in range(self._calls.buckets):
@@ -162,7 +164,11 @@ class RedisOperator:
             while limit is None or len(mine) < limit:
                 reply = await self._calls.run(_OUTBOX, bucket, parked is True, after, _PAGE)
                 rows = [pending_of(each, bucket) for each in reply]
-                mine += [row for row in rows if parked is None or (row.parked is not None) == parked]
+                mine += [
+                    row
+                    for row in rows
+                    if app in {None, row.app} and (parked is None or (row.parked is not None) == parked)
+                ]
                 if len(reply) < _PAGE:
                     break
                 after = reply[-1][0].decode()

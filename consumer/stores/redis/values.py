@@ -210,9 +210,10 @@ def entry_of(identity: bytes, reply: Sequence[Any], bucket: int) -> Entry:
 
 def pending_of(reply: Sequence[Any], bucket: int) -> Pending:
     """Return a message in the outbox."""
-    seq, body, created, parked = reply
+    seq, body, created, parked, shard = reply
     outgoing = msgspec.msgpack.decode(body, type=Outgoing)
-    return Pending(join(int(seq), bucket), outgoing, _text(parked), int(created) / MICRO)
+    app = shard.decode().rpartition("\0")[0]
+    return Pending(join(int(seq), bucket), outgoing, _text(parked), int(created) / MICRO, app)
 
 
 def _line(line: Sequence[Any], bucket: int) -> StoryLine:

@@ -80,9 +80,11 @@ class SqliteOperator:
         """Remember the handlers of an app; see `ports.operator.Operator.declare`."""
         return await self._writes.write(_declare, app, handlers)
 
-    async def outgoing(self, *, parked: bool | None = None, limit: int | None = None) -> list[Pending]:
+    async def outgoing(
+        self, *, app: str | None = None, parked: bool | None = None, limit: int | None = None
+    ) -> list[Pending]:
         """Messages in the outbox; see `ports.operator.Operator.outgoing`."""
-        return await self._reads.read(_outgoing, parked, limit)
+        return await self._reads.read(_outgoing, app, parked, limit)
 
     async def backlog(self) -> Backlog:
         """Count the outbox; see `ports.operator.Operator.backlog`."""
@@ -239,11 +241,13 @@ def _declare(connection: sqlite3.Connection, app: str, handlers: dict[str, str])
     return known
 
 
-def _outgoing(connection: sqlite3.Connection, parked: bool | None, limit: int | None) -> list[Pending]:
+def _outgoing(
+    connection: sqlite3.Connection, app: str | None, parked: bool | None, limit: int | None
+) -> list[Pending]:
     which = {None: "true", True: "o.parked is not null", False: "o.parked is null"}[parked]
     rows = connection.execute(
-        f"select {COLUMNS} from consumer_outbox o where {which} order by o.seq limit ?",
-        (-1 if limit is None else limit,),
+        f"select {COLUMNS} from consumer_outbox o where {which} and coalesce(o.app = ?, true) order by o.seq limit ?",
+        (app, -1 if limit is None else limit),
     )
     return [pending(row) for row in rows]
 

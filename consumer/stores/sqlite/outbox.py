@@ -13,7 +13,7 @@ from consumer.stores.sqlite.rows import OPEN, headers_of, readable
 
 __all__ = ["COLUMNS", "SqliteOutbox", "pending"]
 
-COLUMNS = "o.seq, o.id, o.topic, o.value, o.headers, o.ordering_key, o.parked, o.created_at"
+COLUMNS = "o.seq, o.id, o.topic, o.value, o.headers, o.ordering_key, o.parked, o.created_at, o.app"
 """What `pending` makes a message of; the outbox is called `o`."""
 
 # Parked and not yet due messages are few, and each has its own small index; whoever comes later with the same
@@ -70,9 +70,9 @@ class SqliteOutbox:
 
 def pending(row: tuple[Any, ...]) -> Pending:
     """Return a message of the outbox, of a row of `COLUMNS`."""
-    seq, identity, topic, value, headers, ordering_key, parked, created_at = row
+    seq, identity, topic, value, headers, ordering_key, parked, created_at, app = row
     outgoing = Outgoing(identity, topic, value, headers_of(headers), ordering_key)
-    return Pending(seq, outgoing, parked, created_at)
+    return Pending(seq, outgoing, parked, created_at, app)
 
 
 def _take(connection: sqlite3.Connection, app: str, worker: int, limit: int) -> tuple[bool, list[Pending]]:

@@ -291,6 +291,11 @@ async def the_outbox_is_listed_oldest_first(backend: Backend) -> None:
     assert await names(parked=True) == [b"m-2"]
     assert await names(parked=False) == [b"m-0", b"m-1", b"m-3"]
     assert [row.parked for row in await here.store.operator.outgoing(parked=True)] == ["too large"]
+    assert await here.store.operator.outgoing(app="else") == []
+    assert [(row.app, row.seq) for row in await here.store.operator.outgoing(app="shop")] == [
+        ("shop", row.seq) for row in rows
+    ]
+    assert [row.app for row in await here.store.outbox.take(here.worker, 10)] == ["shop"] * 2
     assert await here.store.operator.unpark([rows[0].seq]) == 0
     assert await here.store.operator.unpark([rows[2].seq, rows[3].seq]) == 1
     assert await names(parked=True) == []

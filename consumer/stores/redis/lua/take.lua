@@ -1,4 +1,4 @@
--- {app, shards, limit} -> {seq, body, creation}: the oldest that may leave
+-- {app, shards, limit} -> {seq, body, creation, false, app and shard}: the oldest that may leave
 local function promote(shard)
   for _, lane in ipairs(call('SMEMBERS', P .. 'oz:' .. shard)) do
     if release(lane) then
@@ -40,7 +40,7 @@ end
 table.sort(found, function(one, other) return tonumber(one) < tonumber(other) end)
 local taken = {}
 for i = 1, math.min(#found, A[3]) do
-  local v = call('HMGET', P .. 'or:' .. found[i], 'b', 'o')
-  taken[i] = {found[i], v[1], v[2], false}
+  local v = call('HMGET', P .. 'or:' .. found[i], 'b', 'o', 's')
+  taken[i] = {found[i], v[1], v[2], false, v[3]}
 end
 return taken
