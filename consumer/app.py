@@ -34,6 +34,7 @@ from consumer.settings import Settings
 from consumer.worker.connect import Connections, connect, under_load
 from consumer.worker.forwarding import forwarder_of
 from consumer.worker.gates import gate_of
+from consumer.worker.suited import check_resources
 from consumer.worker.wiring import Runtime, check_store
 
 __all__ = ["App", "Running"]
@@ -214,6 +215,9 @@ class App:
         try:
             if consume or not relays:  # a relay alone runs no handler
                 check_store(connections.store, settings.store, declared)
+                check_resources(
+                    connections.store, settings.store, declared, self.handlers.resources, given or {}
+                )
             tracing = tracing_of(self.name, settings.consumer_group or self.name)
             topics = [webhook.topic for webhook in self.handlers.webhooks]
             forwarder = forwarder_of(self.name, settings, connections, topics, tracing) if serves else None

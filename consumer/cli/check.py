@@ -15,6 +15,7 @@ from consumer.ports.tracing import Untraced
 from consumer.settings import Settings
 from consumer.worker.connect import Connections, connect
 from consumer.worker.forwarding import forwarder_of
+from consumer.worker.suited import check_resources
 from consumer.worker.wiring import check_store
 
 __all__ = ["check", "problems"]
@@ -64,6 +65,7 @@ async def problems(app: App, settings: Settings | None) -> list[str]:
         for handler in app.handlers.declared:
             try:
                 check_store(connections.store, settings.store, [handler])
+                check_resources(connections.store, settings.store, [handler], app.handlers.resources)
             except SettingsError as fault:
                 found.append(str(fault))
         found += _of_webhooks(app, settings, connections)

@@ -13,6 +13,7 @@ from consumer.cli.options import connection_options, one_shot_settings, outlasti
 from consumer.errors import SettingsError
 from consumer.settings import redacted
 from consumer.stores import RaisesTokens, open_store
+from consumer.worker.suited import check_resources
 from consumer.worker.wiring import check_store
 
 __all__ = ["migrate", "migrated"]
@@ -88,6 +89,7 @@ async def migrated(app: App, url: str, *, dry_run: bool = False) -> tuple[list[s
     own = app.own_schema(store.capabilities.dialect)
     try:
         check_store(store, url, app.handlers.declared)
+        check_resources(store, url, app.handlers.declared, app.handlers.resources)
         return await store.migrate(own, dry_run=dry_run), len(own)
     finally:
         await store.close()

@@ -14,7 +14,7 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, Self, get_args, get_origin
+from typing import Any, Self, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -29,8 +29,11 @@ __all__ = [
     "Resource",
     "ResourceRegistry",
     "attempt_resources",
+    "only_on",
     "read_resource",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -57,6 +60,12 @@ class Resource(msgspec.Struct, frozen=True):
     def wants_tx(self) -> bool:
         """It needs a transaction, which only Transactional handlers have."""
         return Tx in self.asks.kinds
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        """The SQL dialects that it works with, where `only_on` says so; else none is named, and any will do."""
+        found: tuple[str, ...] = getattr(self.function, "dialects", ())
+        return found
 
     def opened(self, ctx: Context | None, tx: Tx | None) -> AbstractAsyncContextManager[Any]:
         """Return the context manager of one life of it."""
@@ -206,6 +215,20 @@ def attempt_resources(
         tx: of the attempt; `None` where the mode has no transaction.
     """
     return AttemptResources(process, types, ctx, tx)
+
+
+def only_on(*dialects: str) -> Callable[[F], F]:
+    """Say which dialects a resource works with; on a store of another one its handlers are refused at start.
+
+    Args:
+        *dialects: as stores declare them: `postgres`, `sqlite`.
+    """
+
+    def said(function: F) -> F:
+        function.__dict__["dialects"] = dialects
+        return function
+
+    return said
 
 
 def read_resource(function: object, local: Mapping[str, Any] | None) -> Resource:

@@ -75,7 +75,11 @@ class Group(Protocol):
 
     @property
     def driver(self) -> Any:
-        """The driver's raw connection, for users (`Tx.driver`)."""
+        """The driver's raw connection, for users (`Tx.driver`).
+
+        Raises:
+            GroupFault: the group is over: the connection may be a neighbour's by now, and a handler that was given up runs on.
+        """
         ...
 
     async def claim(self, claims: Sequence[Claim]) -> list[Answer]:

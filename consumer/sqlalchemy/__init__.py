@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 
+from consumer.declare.resources import only_on
 from consumer.declare.tx import Tx
 from consumer.errors import SettingsError
 
@@ -32,6 +33,7 @@ except ModuleNotFoundError as missing:
 __all__ = ["session"]
 
 
+@only_on("postgres")
 async def session(tx: Tx) -> AsyncIterator[AsyncSession]:
     """Yield a new `AsyncSession` over the attempt's own transaction; a resource that lives one attempt.
 

@@ -44,7 +44,6 @@ class Lent:
             )
         self._tx = tx
         self._raw = driver
-        self._transaction = _transaction_of(driver)
         self._known = _statements_of(driver)
         self._over = False
 
@@ -122,11 +121,11 @@ class Lent:
             raise ConsumerError(
                 "AsyncSession used after its handler returned: the transaction is not its own any more"
             )
-        _ = self._tx.driver  # which refuses once the attempt is over
+        # Asked for its refusal: once the attempt, or its group, is over, the connection may be another's.
+        _ = self._tx.driver
         if self._raw.is_closed():
             return  # the driver says it better
-        if _transaction_of(self._raw) is not self._transaction or not self._raw.is_in_transaction():
-            # Of a handler that was given up and runs on: its connection may be another's by now.
+        if not self._raw.is_in_transaction():
             raise ConsumerError("AsyncSession used after its transaction was ended by somebody else")
 
 
@@ -173,14 +172,6 @@ class _Savepoint:
     async def rollback(self) -> None:
         if not self._lent.is_closed():
             await self._lent.run(self._nested.rollback, flush=False)
-
-
-def _transaction_of(connection: Any) -> Any:
-    """Return what asyncpg holds for the transaction that is open; each group's is an object of its own.
-
-    There is no public way; the store sets it (`stores.postgres.group.adopt`), and a test watches that it tells groups apart.
-    """
-    return connection._top_xact  # noqa: SLF001
 
 
 def _statements_of(connection: Any) -> OrderedDict[str, Any]:

@@ -200,9 +200,10 @@ async def test_a_cancelled_statement_costs_the_connection_and_nothing_else(store
 async def test_settings_of_a_handler_end_with_its_group(store):
     group = await begun(store, "k-1")
     await group.execute("set work_mem = '1234kB'", [])
+    connection = group.driver
     await finished(group)
     again = await begun(store, "k-2")
-    assert again.driver is group.driver
+    assert again.driver is connection
     assert await again.driver.fetchval("show work_mem") != "1234kB"
     await again.rollback()
 

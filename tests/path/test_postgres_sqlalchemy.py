@@ -316,7 +316,7 @@ async def test_a_task_that_kept_it_can_do_nothing(postgres_url: str) -> None:
 async def test_a_handler_that_was_given_up_cannot_write_into_the_next_group(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its session is open still, and its connection is another group's. Mutant: whose transaction it is is not compared."""
+    """Its session is open still, and its connection is another group's. Mutant: whose connection it is is not asked."""
     monkeypatch.setattr("consumer.worker.watch.GRACE", 0.1)
     go_on, left = asyncio.Event(), asyncio.Event()
     told: list[BaseException] = []
@@ -356,6 +356,6 @@ async def test_a_handler_that_was_given_up_cannot_write_into_the_next_group(
         await shop.until(left.is_set)
         await shop.rest()
         assert await shop.states() == {"stuck": "dead"} | dict.fromkeys(others, "done")
-    assert ["ended by somebody else" in str(fault) for fault in told] == [True]
+    assert ["the group is over" in str(fault) for fault in told] == [True]
     assert pids[0] in pids[1:], "the same connection, else this shows nothing"
     assert await booked(postgres_url) == []

@@ -60,7 +60,13 @@ class PostgresGroup:
 
     @property
     def driver(self) -> Any:
-        """The raw asyncpg connection; `transaction()` on it is a savepoint."""
+        """The raw asyncpg connection; `transaction()` on it is a savepoint.
+
+        Raises:
+            GroupFault: the group is over: the connection may be another's by now (of a handler that was given up).
+        """
+        if self._over:
+            raise GroupFault("the group is over")
         return self._connection
 
     async def claim(self, claims: Sequence[Claim]) -> list[Answer]:

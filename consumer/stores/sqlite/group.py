@@ -95,7 +95,13 @@ class SqliteGroup:
 
     @property
     def driver(self) -> sqlite3.Connection:
-        """The raw `sqlite3.Connection`: it blocks the event loop; a COMMIT through it spoils the group."""
+        """The raw `sqlite3.Connection`: it blocks the event loop; a COMMIT through it spoils the group.
+
+        Raises:
+            GroupFault: the group is over: the connection is the next one's.
+        """
+        if self._over is None:
+            raise GroupFault("this group has ended")
         self._connection.set_trace_callback(self._watch)
         return self._connection
 

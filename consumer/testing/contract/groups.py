@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from consumer.entry import Answer, Conflicting, Held, Kind, State, Won
-from consumer.errors import Contended, StoreUnavailable
+from consumer.errors import Contended, GroupFault, StoreUnavailable
 from consumer.testing.contract.backend import Backend
 from consumer.testing.contract.case import Chapter
 from consumer.testing.contract.ledger import INSERT, finish, group, ledger, make_ledger
@@ -371,6 +371,22 @@ async def a_rollback_takes_settles_back(backend: Backend) -> None:
         await opened.rollback()
     assert await here.seen(new) is None
     assert await here.entry(stored) == before
+
+
+@CHAPTER.case("transactions")
+async def the_connection_of_a_group_that_is_over_is_nobodys(backend: Backend) -> None:
+    """A handler that was given up, and runs on, gets no connection to write on: it is the next group's by now."""
+    here = await process(backend)
+    for committed in (True, False):
+        async with group(here) as opened:
+            await opened.claim([claim(str(committed))])
+            assert opened.driver is not None
+            await (finish(opened) if committed else opened.rollback())
+            try:
+                left = opened.driver
+            except GroupFault:
+                left = None
+            assert left is None, "the raw connection of a group that is over"
 
 
 @CHAPTER.case("transactions")
