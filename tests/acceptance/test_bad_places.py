@@ -95,7 +95,7 @@ def test_one_shot_verbs_say_that_the_store_does_not_answer(tmp_path: Path, store
         refused(done, 69)
         assert done.stderr.count("\n") == 1, done.stderr
         assert "hushhush" not in done.stderr
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 30
 
 
 def test_publishing_to_a_broker_that_does_not_answer(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ async def test_from_ready_to_the_end(empty_world: World) -> None:
             assert (await idle.reply()).status == 201
             began = time.monotonic()
             assert await asyncio.to_thread(ingest.terminate) == 0, ingest.log
-            assert time.monotonic() - began < 10, "an idle connection does not hold it"
+            assert time.monotonic() - began < 20, "an idle connection does not hold it"
             assert await idle.closed() == b""
         assert "Traceback" not in ingest.log
     assert len(await ledger(empty_world, "p-1")) == 1
@@ -99,7 +99,7 @@ async def test_sockets_that_somebody_leaves_open_neither_end_the_process_nor_kee
                 except ConnectionError:  # refused, and closed before it was sent
                     return False
 
-            await until(paid, 10, lambda: ingest.log)
+            await until(paid, 30, lambda: ingest.log)
             assert (await ask(ingest.port, "/livez")).status == 200
         finally:
             for each in idle:
@@ -174,7 +174,7 @@ async def test_a_request_that_outlasts_the_grace(slow: Shop) -> None:
             await begun(ingest, "a")
             began = time.monotonic()
             assert await asyncio.to_thread(ingest.terminate) == 1, ingest.log
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 20
             assert await answered(dripping) == 503
         assert "running task(s)" not in ingest.log, "an end as it may be is no error"
         assert "Traceback" not in ingest.log, ingest.log

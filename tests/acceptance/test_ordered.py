@@ -32,7 +32,7 @@ def steps() -> list[tuple[bytes, bytes]]:
     return records
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_every_lane_is_in_order_through_two_kills(
     kafka: Kafka, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -54,13 +54,13 @@ async def test_every_lane_is_in_order_through_two_kills(
         group = ("--group", f"lanes-{run}", "--worker-ttl", "3")
         first = shop.start(*group)
         second = shop.start(*group)
-        await until(lambda: done(LANES * STEPS // 2), 60, lambda: f"a quarter\n{shop.logs()}")
+        await until(lambda: done(LANES * STEPS // 2), 90, lambda: f"a quarter\n{shop.logs()}")
         shop.kill(first)
         third = shop.start(*group)
-        await until(lambda: done(LANES * STEPS), 60, lambda: f"half of it\n{shop.logs()}")
+        await until(lambda: done(LANES * STEPS), 90, lambda: f"half of it\n{shop.logs()}")
         shop.kill(second)
         fourth = shop.start(*group)
-        await until(lambda: done(2 * LANES * STEPS), 100, lambda: f"all of it\n{shop.logs()}")
+        await until(lambda: done(2 * LANES * STEPS), 150, lambda: f"all of it\n{shop.logs()}")
         assert shop.terminate(third) == 0, shop.logs()
         assert shop.terminate(fourth) == 0, shop.logs()
 

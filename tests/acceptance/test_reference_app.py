@@ -249,7 +249,7 @@ async def test_offsets_are_kept_under_the_apps_name(world: KafkaOnPostgres) -> N
             await read_all(world.bootstrap, "payments.requested")
         )
 
-    await until(acked, 15, "everything is acknowledged in the consumer group 'shop'")
+    await until(acked, 30, "everything is acknowledged in the consumer group 'shop'")
 
 
 async def test_migrating_under_a_running_worker_changes_nothing(world: World) -> None:

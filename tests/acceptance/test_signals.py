@@ -46,6 +46,7 @@ async def written(world: World, lines: int) -> None:
 # --------------------------------------------------------------------------------------------------------- SIGTERM
 
 
+@pytest.mark.timeout(180)
 @alone_and_in_company
 async def test_sigterm_under_load_finishes_what_is_in_hand(empty_world: World) -> None:
     world, shop = empty_world, empty_world.shop
@@ -61,7 +62,7 @@ async def test_sigterm_under_load_finishes_what_is_in_hand(empty_world: World) -
     assert rows < 4_000, "the test meant to stop it half-way"
     assert await count(world, "select count(*) from consumer_inbox where state in (2, 5)") == 0
     second = shop.start()
-    await come_to(world, "payments.settled", "load-", *["done"] * 4_000, seconds=60)
+    await come_to(world, "payments.settled", "load-", *["done"] * 4_000, seconds=120)
     assert await count(world, "select count(*) from ledger") == 4_000
     assert await count(world, "select count(distinct payment_id) from ledger") == 4_000
     assert shop.terminate(second) == 0

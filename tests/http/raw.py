@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 __all__ = ["Reply", "Wire", "connected", "exchanged", "replies"]
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds after which an answer that has not come never will."""
 
 
