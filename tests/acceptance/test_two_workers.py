@@ -13,8 +13,8 @@ import pytest
 from tests.acceptance.shop import Shop, committed, fresh_shop_topics, produce, read_all, rows, until
 from tests.services import Kafka
 
-UNIQUE = 14_000
-DUPLICATES = 6_000
+UNIQUE = 8_000
+DUPLICATES = 3_400
 GROUP = "storm"
 SLOTS = 64
 
@@ -35,7 +35,7 @@ def payments() -> list[dict[str, Any]]:
     return stream
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_a_payment_is_taken_once_through_two_kills(
     kafka: Kafka, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -58,15 +58,16 @@ async def test_a_payment_is_taken_once_through_two_kills(
             [row] = await rows(postgres_url, "select count(*) from ledger")
             return bool(row[0] >= at_least)
 
-        await until(lambda: ledger(3_000), 60, "3,000 payments")
+        await until(lambda: ledger(2_000), 60, lambda: f"2,000 payments\n{shop.logs()}")
         shop.kill(first)
         await nothing_committed_beyond_unfinished_work(kafka, postgres_url, by_place)
         third = shop.start("--group", GROUP, "--worker-ttl", "5")
-        await until(lambda: ledger(9_000), 60, "9,000 payments")
+        # After a death payments run alone for a while: on a busy machine some dozens a second.
+        await until(lambda: ledger(5_000), 120, lambda: f"5,000 payments\n{shop.logs()}")
         shop.kill(second)
         await nothing_committed_beyond_unfinished_work(kafka, postgres_url, by_place)
         fourth = shop.start("--group", GROUP, "--worker-ttl", "5")
-        await until(lambda: ledger(UNIQUE), 60, f"{UNIQUE} payments\n{shop.logs()}")
+        await until(lambda: ledger(UNIQUE), 120, lambda: f"{UNIQUE} payments\n{shop.logs()}")
 
         async def at_rest() -> bool:
             [row] = await rows(
@@ -78,7 +79,7 @@ async def test_a_payment_is_taken_once_through_two_kills(
             )
             return bool(row[0] == 0)
 
-        await until(at_rest, 60, f"everything at rest\n{shop.logs()}")
+        await until(at_rest, 90, lambda: f"everything at rest\n{shop.logs()}")
         assert shop.terminate(third) == 0, shop.logs()
         assert shop.terminate(fourth) == 0, shop.logs()
 
