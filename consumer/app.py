@@ -244,8 +244,8 @@ class App:
                 running = Running(self, settings, runtime, connections, forwarder)
                 yield running
             except SettingsError:
-                # Somebody beside the worker cannot begin (a port is taken): where nothing is in hand, nobody need adopt.
-                await runtime.close(clean=await runtime.drain(1))
+                # Somebody beside the worker cannot begin or go on (a port is taken). What has started ends as at any other end.
+                await runtime.close(clean=await runtime.drain(settings.grace))
                 raise
             except BaseException:
                 await runtime.close(clean=not works)

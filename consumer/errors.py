@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 __all__ = [
+    "AccessRefused",
     "BrokerUnavailable",
     "CommitUnknown",
     "Conflict",
@@ -61,6 +62,14 @@ class StoreUnavailable(ConsumerError):
 
 class WritesRefused(StoreUnavailable):
     """The store answers, and takes no write: its disk or memory is full, somebody holds its lock, or it is a replica now."""
+
+
+class AccessRefused(SettingsError, WritesRefused):
+    """The store does not let us do what we must.
+
+    Whoever starts with it is told at once (exit code 78). A worker to whom it happens under way is not ready and goes on by
+    itself: a permission that was taken away may be given back.
+    """
 
 
 class BrokerUnavailable(ConsumerError):

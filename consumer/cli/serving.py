@@ -11,7 +11,7 @@ from typing import Any
 
 from consumer.app import App, Running
 from consumer.cli.signals import Signals
-from consumer.errors import BrokerUnavailable, StoreUnavailable
+from consumer.errors import BrokerUnavailable, SettingsError, StoreUnavailable
 from consumer.http.server import listening
 from consumer.observe.observed import Observed
 from consumer.path.parts import Observer
@@ -74,6 +74,8 @@ async def _lives(signals: Signals, begin: Callable[[], _Life]) -> bool:
         life = begin()
         try:
             return await life.lead()
+        except SettingsError:  # also where a store refuses: nobody is told of it by waiting
+            raise
         except (StoreUnavailable, BrokerUnavailable) as fault:
             if life.started:
                 raise

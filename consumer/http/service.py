@@ -162,6 +162,8 @@ class Service:
                     await self._stop.wait()
                     await opened.desk.idle()
                 self.clean = opened.clean
+            except SettingsError:  # also where a store refuses us: waiting tells nobody
+                raise
             except (StoreUnavailable, BrokerUnavailable) as fault:
                 _log.warning("not ready, trying again in %g s: %s", pause, fault)
             finally:

@@ -87,6 +87,11 @@ class Measured(Protocol):
         ...
 
     @property
+    def troubles(self) -> list[str]:
+        """What is wrong, one line each, for people; empty where nothing is known. Any thread may ask."""
+        ...
+
+    @property
     def rebalances(self) -> int:
         """How often partitions were assigned to this member."""
         ...

@@ -266,8 +266,11 @@ class Runtime:
         if self._intake is not None:
             self._intake.stopping = True
         clean = True
+        # What settles may have ended itself: then nobody can be waited for.
+        fed = [task for task in self._tasks if task.get_name() in {"lanes", "slots"}]
+        dead = any(task.done() and not task.cancelled() and task.exception() for task in fed)
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(min(grace, 1.0) if dead else grace):
                 await self.lanes.idle()
                 await self.slots.idle()
                 await self._calls_end()
@@ -353,7 +356,7 @@ class Runtime:
             found.append("handlers that ignore their cancellation hold every slot")
         source = measured_of(self._source)
         if self._intake is not None and self._subscribed and source is not None and not source.healthy:
-            found.append("the broker does not answer, or a partition cannot be read")
+            found += source.troubles or ["the broker does not answer, or a partition cannot be read"]
         if self._intake is not None and self._intake.refused:
             found.append("the broker refuses access: the log says to what")
         if self._relays_only and self.relay is not None and self.relay.broker_away:

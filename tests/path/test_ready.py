@@ -38,6 +38,7 @@ class Ailing(ListSource):
 
     healthy = True
     rebalances = 3
+    troubles: Sequence[str] = ()
 
     async def lag(self) -> list[Lag]:
         return [Lag("orders", 0, 4, 2.5), Lag("orders", 1, 0, 0.0)]
@@ -89,6 +90,14 @@ async def test_a_broker_that_is_away_turns_readiness(url: str) -> None:
         assert shop.running.runtime.troubles() == [
             "the broker does not answer, or a partition cannot be read"
         ]
+        source.troubles = [
+            "orders/0: the record at offset 7 cannot be read",
+            "topic mails does not exist any more",
+        ]
+        assert shop.running.runtime.troubles() == list(source.troubles), "what the source knows is said"
+        status, _, told = shop.observed.answer("/readyz")
+        assert status == 503
+        assert b"orders/0: the record at offset 7 cannot be read" in told
         assert shop.observed.answer("/livez")[0] == 200
         source.healthy = True
         assert shop.running.runtime.troubles() == []

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import asyncpg
 
 from consumer.errors import (
+    AccessRefused,
     ConsumerError,
     Contended,
     GroupFault,
     SchemaMismatch,
-    SettingsError,
     StoreUnavailable,
     WritesRefused,
 )
@@ -74,7 +74,7 @@ def store_fault(error: BaseException) -> ConsumerError:
     if isinstance(error, _NO_SUCH_TABLE):
         return SchemaMismatch(f"the store's tables are not there: {one_line(error)}; run `consumer migrate`")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return SettingsError(f"store: the role may not do what it must: {one_line(error)}")
+        return AccessRefused(f"store: the role may not do what it must: {one_line(error)}")
     if isinstance(error, (asyncpg.SyntaxOrAccessError, asyncpg.DataError)):
         # Waiting does not mend it: a mistake of ours, or a change of the tables by somebody else.
         return ConsumerError(f"PostgreSQL refuses a statement of the store: {one_line(error)}")
