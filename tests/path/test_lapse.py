@@ -14,6 +14,9 @@ from consumer.entry import State
 from tests.path.kit import Order, Shop, opened
 from tests.path.listsource import ListSource
 
+TTL = 5
+"""Seconds: long enough for a process that a busy machine keeps waiting, so that only whom a test lets lapse does."""
+
 
 async def lapse(process: Shop) -> None:
     """Let the sign of life of a process be over, as a long pause of its machine does."""
@@ -56,8 +59,8 @@ class Patient:
     async def at_work(self, url: str, a: ListSource, b: ListSource) -> AsyncIterator[tuple[Shop, Shop]]:
         """Open two processes; a test that fails lets the handler go, so that they can end."""
         async with (
-            opened(self.app, url, source=a, worker_ttl=1) as one,
-            opened(self.app, url, source=b, migrate=False, worker_ttl=1) as two,
+            opened(self.app, url, source=a, worker_ttl=TTL) as one,
+            opened(self.app, url, source=b, migrate=False, worker_ttl=TTL) as two,
         ):
             try:
                 yield one, two
