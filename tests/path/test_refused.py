@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from consumer.ports.store import Store
 from consumer.worker import intake
 from tests.path.kit import Order, opened
 from tests.path.listsource import ListSource
+
+GRACE = 12.0
+"""Seconds: much longer than an end for which nobody waits."""
 
 REFUSAL = "Kafka at broker:9092 refuses access (TopicAuthorizationFailedError): orders"
 
@@ -172,6 +176,7 @@ async def test_nobody_is_waited_for_when_nothing_can_settle_any_more(tmp_path: P
     """The part that settles has ended itself: the grace would pass for nothing. Mutant: it passes."""
     app = App("shop")
     entered = asyncio.Event()
+    began: list[float] = []
 
     @app.on("orders", key=Key.field("id"), mode=AtMostOnce(), timeout=60)
     async def order(order: Order) -> None:
@@ -183,11 +188,13 @@ async def test_nobody_is_waited_for_when_nothing_can_settle_any_more(tmp_path: P
 
     async def ends() -> None:
         url = f"sqlite:///{tmp_path / 'shop.db'}"
-        async with asyncio.timeout(30), opened(app, url, grace=300.0) as at:
+        async with opened(app, url, grace=GRACE) as at:
             await at.publish("orders", [Order("o-1")])
             await entered.wait()
             at.running.runtime._spawn(ended(), "slots")
+            began.append(time.monotonic())
             await at.running.runtime.failed()
 
     with pytest.raises(SettingsError, match="newer"):
         await ends()
+    assert time.monotonic() - began[0] < GRACE
