@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Download what the chosen tests need now: a download does not count against the first test's time."""
+    """Download and start what the chosen tests need now: it does not count against the first test's time."""
     if session.config.option.collectonly:
         return
     fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
@@ -87,6 +87,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if f"{name}_service" in fixtures:
             try:
                 kind.fetch()
+                kind.shared()
             except Unavailable:
                 continue  # the fixture says so, with the reason
 

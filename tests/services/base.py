@@ -173,7 +173,7 @@ def answers(port: int, hello: bytes, expected: bytes, offset: int = 0) -> bool:
         return False
 
 
-def wait_until_up(what: str, is_up, still_there=lambda: True, patience: float = 45) -> None:
+def wait_until_up(what: str, is_up, still_there=lambda: True, patience: float = 120) -> None:
     deadline = time.monotonic() + patience
     while not is_up():
         if not still_there():
