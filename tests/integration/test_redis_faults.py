@@ -9,7 +9,7 @@ import pytest
 from redis import exceptions
 
 from consumer.entry import Kind, Settled, State, Won
-from consumer.errors import ConsumerError, SettingsError, StoreUnavailable
+from consumer.errors import ConsumerError, SettingsError, StoreUnavailable, WritesRefused
 from consumer.stores.redis import RedisStore, calls, connect
 from consumer.stores.redis.buckets import bucket_of
 from consumer.stores.redis.faults import settings_fault, store_fault
@@ -300,12 +300,12 @@ async def test_a_landing_that_was_left_behind_is_moved(three: Cluster):
         (exceptions.BusyLoadingError("Redis is loading the dataset in memory"), StoreUnavailable, "loading"),
         (
             exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
-            StoreUnavailable,
+            WritesRefused,
             "full",
         ),
         (
             exceptions.ReadOnlyError("You can't write against a read only replica."),
-            StoreUnavailable,
+            WritesRefused,
             "replica",
         ),
         (exceptions.ClusterDownError("The cluster is down"), StoreUnavailable, "down"),

@@ -17,7 +17,7 @@ from consumer.cli.thinning import PER_SECOND, Thinning
 from consumer.entry import Entry, State
 from consumer.message import Envelope, Message
 from consumer.operate.inspect import choose, choose_app, find
-from consumer.operate.resolve import resolve
+from consumer.operate.resolve import redrive, resolve
 from consumer.operate.shown import detail_of, key_text, row_of, time_text
 from consumer.path.keying import envelope_of
 from consumer.path.parts import Ending, Work
@@ -127,6 +127,33 @@ async def test_only_a_doubt_can_be_resolved_and_a_changed_entry_is_told():
     assert "only an entry that is in_doubt" in (await resolve(store.operator, ENTRY, "done", "seen") or "")
     gone = await resolve(store.operator, entry(state=State.IN_DOUBT), "done", "seen")
     assert gone == "the entry is gone meanwhile"
+
+
+class _Clash:
+    """A store with a key's own entry and the dead letter of another payload under it."""
+
+    def __init__(self, *found: Entry):
+        self.found = found
+        self.redriven: list[bytes] = []
+
+    async def find(self, key: bytes, **_: Any) -> list[Entry]:
+        return [each for each in self.found if each.key == key]
+
+    async def redrive(self, identity: bytes, token: int, reason: str) -> bool:
+        self.redriven.append(identity)
+        return True
+
+
+async def test_a_conflict_is_not_redriven_while_the_keys_entry_is_there():
+    """It would be refused again. The command's exit code is 1 wherever a text comes back."""
+    conflict = entry(identity=b"c" * 16, keyed=False, reason="conflict: another payload")
+    store: Any = _Clash(entry(state=State.DONE), conflict)
+    refusal = await redrive(store, conflict, "again")
+    assert f"another payload has this key, in the entry {ENTRY.identity.hex()} (done)" in (refusal or "")
+    assert store.redriven == []
+    alone: Any = _Clash(conflict)
+    assert await redrive(alone, conflict, "its entry is purged") is None
+    assert alone.redriven == [conflict.identity]
 
 
 # --- publishing -----------------------------------------------------------------------------------------------------

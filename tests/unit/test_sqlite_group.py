@@ -13,8 +13,9 @@ import uuid
 import pytest
 
 from consumer.entry import State, Won
-from consumer.errors import CommitUnknown, GroupFault, StoreUnavailable
+from consumer.errors import CommitUnknown, GroupFault, StoreUnavailable, WritesRefused
 from consumer.stores.sqlite import SqliteStore
+from consumer.stores.sqlite.faults import fault
 from consumer.stores.sqlite.values import bound
 from consumer.testing.contract.samples import claim
 
@@ -225,8 +226,9 @@ async def test_a_disk_that_is_full_at_the_commit_is_nobodys_fault(store, group):
     assert isinstance(answer, Won)
     group._connection = _Full(group._connection)
     await group.seal()
-    with pytest.raises(StoreUnavailable, match="full"):
+    with pytest.raises((StoreUnavailable, GroupFault), match="full") as told:
         await group.commit()
+    assert told.type is WritesRefused
     await group.rollback()
     assert await store.operator.find(b"k-1") == []
     again = await store.groups.open()
@@ -242,6 +244,19 @@ class _Full(_Failing):
         if sql == "commit":
             raise _full()
         return self.connection.execute(sql, *values)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY],
+    ids=["busy", "locked", "full", "readonly"],
+)
+def test_a_file_that_takes_no_write_is_told_from_one_that_is_away(code):
+    error = sqlite3.OperationalError("no")
+    error.sqlite_errorcode = code
+    assert type(fault(error, "shop.db")) is WritesRefused
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    assert type(fault(error, "shop.db")) is StoreUnavailable
 
 
 def _full():
