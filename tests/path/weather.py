@@ -20,6 +20,7 @@ class Weather:
         down: every verb raises `StoreUnavailable`, and does nothing.
         refused: how many have.
         lose: asked with a verb's name and arguments after it has happened; true: its reply is lost.
+        answer: what the verb that `lose` is asked about has answered.
         lost: the names of those whose reply was lost.
         cut: how many of the next COMMITs never reach the server: the connection is lost before.
         calls: every verb that reached the store, in order.
@@ -29,6 +30,7 @@ class Weather:
         self.down = False
         self.refused = 0
         self.lose: Callable[[str, tuple[Any, ...]], bool] = lambda verb, args: False
+        self.answer: Any = None
         self.lost: list[str] = []
         self.cut = 0
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -51,7 +53,7 @@ class Weather:
             self.moved.set()
             raise StoreUnavailable("the network is down")
         self.calls.append((verb, args))
-        answer = await ask(*args, **more)
+        answer = self.answer = await ask(*args, **more)
         if self.lose(verb, args):
             self.lost.append(verb)
             raise StoreUnavailable("the reply was lost")

@@ -78,9 +78,11 @@ async def test_a_held_loop_is_seen_by_another_thread_and_its_holder_named(
     seen: list[float] = []
 
     def look() -> None:
-        while (held := watch.held) < 0.6 or not caplog.records:
-            time.sleep(0.01)
-        seen.append(held)
+        for _ in range(1_000):
+            if (held := watch.held) >= 0.6 and caplog.records:
+                seen.append(held)
+                return
+            time.sleep(0.02)
 
     async def hold() -> None:
         threading.Thread(target=look, daemon=True).start()
@@ -129,9 +131,11 @@ async def test_a_loop_that_is_held_beyond_the_limit_hangs() -> None:
     seen: list[Any] = []
 
     def look() -> None:
-        while (answer := observed.answer("/livez"))[0] == 200:
+        for _ in range(1_000):
+            if (answer := observed.answer("/livez"))[0] != 200:
+                seen.append(answer)
+                return
             time.sleep(0.02)
-        seen.append(answer)
 
     with observed.served():
         threading.Thread(target=look, daemon=True).start()
