@@ -341,15 +341,26 @@ async def test_a_topic_made_anew_at_once_is_read_from_its_beginning(kafka: Kafka
     """What was acknowledged of the old one must not be committed for the new one: it would leave out as many messages."""
     topic = await kafka.fresh_topic()
     await produce(kafka.bootstrap, topic, VALUES)
+    filled = asyncio.Event()
+
+    async def finish_what_runs() -> (
+        None
+    ):  # until the new one is there: the commit that follows would be for that one
+        await filled.wait()
+
     async with member(source(kafka, topic, commit_interval=3600), topic) as one:
         await one.has(10)
         for delivery in one.came:
             one.source.ack(delivery)
+        one.on_revoked = finish_what_runs
         async with admin(kafka.bootstrap) as other:
             await other.delete_topics([topic])
             await asyncio.sleep(pause)
             await made_anew(kafka, topic)
         await produce(kafka.bootstrap, topic, [b"new"] * 20)
+        filled.set()
+        await one.has(11)
+        assert one.offsets()[10] == 0, "the first of the new one"
         await eventually(lambda: one.values.count(b"new") == 20, "all of the new one", 30)
 
 
