@@ -23,8 +23,8 @@ __all__ = ["Result", "run_tests", "try_mutant"]
 LIMIT = 120.0
 """Seconds for one run: a mutant that hangs is not caught, it is a nuisance, and wants another test."""
 
-TEST_LIMIT = 30
-"""Seconds for one test, by pytest-timeout."""
+TEST_LIMIT = 60
+"""Seconds for one test, by pytest-timeout: as long as without a mutant. Whoever waits in a test gives up long before."""
 
 
 class Result(msgspec.Struct, frozen=True):
