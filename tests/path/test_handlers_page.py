@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,22 +11,16 @@ import pytest
 from consumer.settings import Settings
 from consumer.testing import Harness
 from tests.path.kit import migrated
+from tests.path.pagekit import BLOCK, DOCS, program_of
 
-DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "handlers.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The program, as a module; its lines have the numbers that they have on the page."""
-    module = ModuleType("handlers_page")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    for block in BLOCK.finditer(TEXT):
-        blank = "\n" * TEXT.count("\n", 0, block.start(1))
-        exec(compile(blank + block[1], str(PAGE), "exec", dont_inherit=True), module.__dict__)
-    return module
+    return program_of(PAGE, monkeypatch)
 
 
 def test_every_block_of_python_is_part_of_it() -> None:

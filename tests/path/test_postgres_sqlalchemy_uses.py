@@ -129,8 +129,8 @@ async def test_a_stream_of_rows(postgres_url: str) -> None:
     async def do(order: Order, db: AsyncSession, tx: Tx, ctx: Context) -> None:
         db.add_all([Booked(code=f"c-{number:03}") for number in range(300)])
         await db.flush()
-        async for code in await db.stream_scalars(select(Booked.code).order_by(Booked.code)):
-            found.append(code)  # noqa: PERF401
+        stream = await db.stream_scalars(select(Booked.code).order_by(Booked.code))
+        found.extend([code async for code in stream])
 
     states, codes = await ended(app_of(do), postgres_url, Order("a"))
     assert states == {"a": "done"}

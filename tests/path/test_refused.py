@@ -106,10 +106,8 @@ class Denied:
         return await self._store.inbox.turn(worker, settles, claims)
 
 
-async def test_a_permission_of_the_store_that_is_taken_away_and_given_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What had started then is settled when it is given back. Mutant: it ends the worker, and leaves this in doubt."""
+def holding() -> tuple[App, asyncio.Event, asyncio.Event]:
+    """An app whose handler sets the first event when it has begun, and returns at the second."""
     app = App("shop")
     entered, leave = asyncio.Event(), asyncio.Event()
 
@@ -118,6 +116,14 @@ async def test_a_permission_of_the_store_that_is_taken_away_and_given_back(
         entered.set()
         await leave.wait()
 
+    return app, entered, leave
+
+
+async def test_a_permission_of_the_store_that_is_taken_away_and_given_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What had started then is settled when it is given back. Mutant: it ends the worker, and leaves this in doubt."""
+    app, entered, leave = holding()
     stores: list[Denied] = []
 
     def wrap(store: Store) -> Store:
@@ -148,14 +154,7 @@ async def test_a_permission_of_the_store_that_is_taken_away_and_given_back(
 
 async def test_what_has_started_ends_when_something_beside_the_worker_is_refused(tmp_path: Path) -> None:
     """As at any other end, for as long as `grace` says. Mutant: for a second."""
-    app = App("shop")
-    entered, leave = asyncio.Event(), asyncio.Event()
-
-    @app.on("orders", key=Key.field("id"), mode=AtMostOnce())
-    async def order(order: Order) -> None:
-        entered.set()
-        await leave.wait()
-
+    app, entered, leave = holding()
     url = f"sqlite:///{tmp_path / 'shop.db'}"
 
     async def ends() -> None:

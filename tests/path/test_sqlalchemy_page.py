@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.path.kit import opened, select
+from tests.path.pagekit import BLOCK, DOCS, program_of
 
-DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "sqlalchemy.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The program, as a module."""
-    module = ModuleType("sqlalchemy_page")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    [block] = BLOCK.findall(TEXT)
-    exec(compile(block, str(PAGE), "exec", dont_inherit=True), module.__dict__)
-    return module
+    assert len(BLOCK.findall(TEXT)) == 1, "the page is one program"
+    return program_of(PAGE, monkeypatch)
 
 
 async def test_its_program_books_once(page: Any, postgres_url: str) -> None:

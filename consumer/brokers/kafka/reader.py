@@ -163,9 +163,10 @@ class Reader:
             partition.trouble, partition.singly = "", False
         take, keep = partition.delivered, self._read.append
         for record in records:
+            delivery = to_delivery(record, partition)
             with contextlib.suppress(ValueError):  # in hand already
-                take(record.offset, size_of(record))
-                keep(to_delivery(record, partition))
+                take(record.offset, size_of(delivery.message))
+                keep(delivery)
         partition.newest = records[-1].offset
         partition.stamp(records[0].offset, records[0].timestamp / 1000)
         return len(records)
@@ -311,7 +312,7 @@ class Reader:
             if not place:
                 partition.stamp(offset, delivery.message.timestamp or 0.0)
             with contextlib.suppress(ValueError):  # in hand already
-                partition.delivered(offset, len(delivery.message.value or b""))
+                partition.delivered(offset, size_of(delivery.message))
                 self._read.append(delivery)
             partition.newest = offset
         return count

@@ -42,11 +42,11 @@ def to_delivery(record: Any, partition: Partition) -> Delivery:
     return Delivery(message, (partition, record.offset), taken_at)
 
 
-def size_of(record: Any) -> int:
-    """Return the bytes of a record's key, value and headers."""
-    size: int = len(record.value or b"") + len(record.key or b"")
-    for name, value in record.headers:
-        size += len(name) + len(value or b"")
+def size_of(message: Message) -> int:
+    """Return the bytes of a message's key, value and headers."""
+    size = len(message.value or b"") + len(message.record_key or b"")
+    for name, value in message.headers:
+        size += len(name) + len(value)
     return size
 
 
